@@ -1,0 +1,1 @@
+//! lowbit for Node: each function is one call into `lowbit::port`.

@@ -1,0 +1,1 @@
+//! lowbit for browsers: each function is one call into `lowbit::port`.

@@ -1,0 +1,1 @@
+//! Perplexity, KL divergence and agreement, reduced window by window.

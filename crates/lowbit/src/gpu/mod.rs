@@ -1,0 +1,1 @@
+//! Devices, buffers, shader assembly and the recorded model pass.

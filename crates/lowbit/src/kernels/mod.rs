@@ -1,0 +1,8 @@
+//! One folder per operation: `mod.rs` states the formula, layout and bound and dispatches;
+//! `scalar.rs` is the specification; `simd.rs`, `gpu.rs` and `*.wgsl` are tested against it.
+
+pub mod attention;
+pub mod matmul;
+pub mod rms_norm;
+pub mod rope;
+pub mod silu_mul;

@@ -1,0 +1,1 @@
+//! On-disk formats: QuantizedMatrix ⇄ named tensors and config JSON.

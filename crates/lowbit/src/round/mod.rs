@@ -1,0 +1,1 @@
+//! Rounders: weight and statistics → QuantizedMatrix.

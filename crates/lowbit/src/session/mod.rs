@@ -1,0 +1,1 @@
+//! KV cache, sampler and generation: tokens in, tokens out.

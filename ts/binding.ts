@@ -1,0 +1,51 @@
+/**
+ * The whole contract with Rust. Options and results cross as JSON text, tensors and tokens as
+ * typed arrays; nothing else crosses. Both bindings export exactly these functions, every one
+ * asynchronous, so that a page can keep the binding in a worker.
+ *
+ * Failures reject with an `Error` whose `code` is one of the codes in `catalog().codes`.
+ */
+export interface Binding {
+  /** JSON `Catalog`: version, host and the tables of methods, formats, architectures, codes. */
+  catalog(): Promise<string>
+  /** Parses a safetensors header. `head` holds the first bytes of the file, at least 8 + its length. */
+  header(head: Uint8Array, fileBytes: number): Promise<string>
+  /** Parses and checks `model.safetensors.index.json`. */
+  index(text: Uint8Array): Promise<string>
+  /** Checks everything that can be checked before a tensor is read; JSON `Plan`. */
+  plan(request: string): Promise<string>
+  /** Opens a quantization job; `tokens` are the calibration samples one after another. */
+  jobOpen(request: string, tokens: Uint32Array): Promise<number>
+  /** Answers the job's last ask and computes until its next one. */
+  jobPoll(job: number, answer: Uint8Array[]): Promise<Polled>
+  /** Opens a model for loading. */
+  modelOpen(request: string): Promise<number>
+  /** Answers the loader's last ask; ends with `{ "done": ModelInfo }`. */
+  modelPoll(model: number, answer: Uint8Array[]): Promise<Polled>
+  /** A sequence with its own cache and sampler on a loaded model. */
+  sessionOpen(model: number, request: string): Promise<number>
+  /** Appends tokens that `sessionNext` will prefill. */
+  sessionPush(session: number, tokens: Uint32Array): Promise<void>
+  /** One step: `{ "prefill": { done, total } }` or `{ "token": id }`. */
+  sessionNext(session: number): Promise<string>
+  /** Logits of every token, row-major `[tokens, vocabulary]`. */
+  logits(model: number, tokens: Uint32Array): Promise<Float32Array>
+  /** Scores one window; `reference` is 0 or another model. */
+  score(model: number, reference: number, tokens: Uint32Array): Promise<Scored>
+  /** Frees a job, model or session; unknown handles are ignored. */
+  close(handle: number): Promise<void>
+}
+
+/** What a job or loader wants next: JSON `Ask` and the bytes that belong to it. */
+export interface Polled {
+  readonly ask: string
+  readonly data: readonly Uint8Array[]
+}
+
+/** Sums over the shifted positions of one window, and KL(reference ‖ model) of each position. */
+export interface Scored {
+  /** JSON `{ tokens, nll, referenceNll?, sameTop? }`. */
+  readonly sums: string
+  /** One value per position, in nats; empty without a reference. */
+  readonly kl: Float32Array
+}
