@@ -39,9 +39,9 @@ const checks = [
 
 await main(async () => {
   const fix = process.argv.includes('--fix')
-  // oxlint checks types too, of the JavaScript that a wasm build leaves as well as of ts/.
+  // oxlint checks types too, and those of tests and benches come out of dist/.
   const ready = await setUp({ full: !fix })
-  if (!fix) await build(ready, { only: ['wasm'] })
+  if (!fix) await build(ready, { only: ['wasm', 'ts'] })
   if (!fix && !hasTarget('rustc')) ready.skipped.push(`clippy wasm (rustup target add ${target})`)
   const possible = checks.filter(({ name }) => name !== 'clippy wasm' || hasTarget('rustc'))
   const failed = []
