@@ -1,13 +1,16 @@
 //! The keys and values of one sequence, on whichever device their block lives.
 
 use crate::error::{Code, Error, Result};
-use crate::model::forward::LayerCache;
+use crate::model::config::Config;
+use crate::model::forward::{LayerCache, Scratch};
 
 /// What a sequence has seen: keys and values per block.
 #[derive(Debug)]
 pub struct Cache {
     /// Blocks on the CPU.
     pub(super) layers: Vec<LayerCache>,
+    /// Activations of a pass, kept from one to the next.
+    pub(super) scratch: Scratch,
     /// Blocks on the GPU.
     #[cfg(any())]
     pub(super) gpu: Option<crate::gpu::GpuCache>,
@@ -17,15 +20,16 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// An empty cache for at most `capacity` tokens; `width` is `kv_heads · head_dim`.
-    pub(super) fn new(layers: usize, width: usize, capacity: usize) -> Self {
+    /// An empty cache of `layers` blocks on the CPU for at most `capacity` tokens.
+    pub(super) fn new(config: &Config, layers: usize, capacity: usize) -> Self {
         Self {
             layers: vec![LayerCache::default(); layers],
+            scratch: Scratch::new(config),
             #[cfg(any())]
             gpu: None,
-            width,
+            width: config.kv_heads * config.head_dim,
             len: 0,
-            capacity,
+            capacity: capacity.min(config.context),
         }
     }
 

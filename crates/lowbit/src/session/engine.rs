@@ -32,10 +32,7 @@ impl Engine {
 
     /// An empty cache for at most `capacity` tokens, limited by the model's context.
     pub fn new_cache(&self, capacity: usize) -> Result<Cache> {
-        let config = self.config();
-        let width = config.kv_heads * config.head_dim;
-        let capacity = capacity.min(config.context);
-        Ok(Cache::new(self.model.blocks.len(), width, capacity))
+        Ok(Cache::new(self.config(), self.model.blocks.len(), capacity))
     }
 
     /// Tokens that one step of a prefill takes, so that progress and aborts come through.
@@ -48,7 +45,7 @@ impl Engine {
 
     /// Runs `tokens` behind what `cache` holds; on an error the cache is as it was.
     ///
-    /// `context` when they do not fit, `tokenizer` when an id is outside the vocabulary.
+    /// `context` when they do not fit, `option` when an id is outside the vocabulary.
     pub async fn forward(&self, cache: &mut Cache, tokens: &[u32], want: Want) -> Result<Output> {
         self.check(tokens)?;
         cache.reserve(tokens.len())?;
@@ -67,7 +64,7 @@ impl Engine {
         }
         match tokens.iter().find(|t| **t as usize >= vocabulary) {
             Some(t) => Err(Error::new(
-                Code::Tokenizer,
+                Code::Option,
                 format!("token {t} is outside the model's vocabulary of {vocabulary}"),
             )
             .remedy("use the tokenizer that came with the model")),
@@ -77,8 +74,11 @@ impl Engine {
 
     async fn run(&self, cache: &mut Cache, tokens: &[u32], want: Want) -> Result<Output> {
         let mut hidden = forward::embed(&self.model, tokens)?;
-        for (block, layer) in self.model.blocks.iter().zip(&mut cache.layers) {
-            forward::run_block(&self.cpu, self.config(), block, layer, &mut hidden, None)?;
+        let Cache {
+            layers, scratch, ..
+        } = cache;
+        for (block, layer) in self.model.blocks.iter().zip(layers) {
+            forward::run_block(&self.cpu, scratch, block, layer, &mut hidden, None)?;
         }
         self.head(&hidden, want)
     }
