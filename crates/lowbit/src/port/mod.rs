@@ -8,6 +8,7 @@
 //! runs on the CPU works on the calling thread. Errors carry a code; panics become `internal`.
 
 mod catalog;
+mod files;
 mod guard;
 mod measure;
 mod models;
@@ -69,6 +70,16 @@ impl Port {
     /// Version, host and the tables of methods, formats, architectures and codes, as JSON.
     pub fn catalog(&self) -> Result<String> {
         guard::caught(|| Ok(catalog::json(self.host)))
+    }
+
+    /// A safetensors header as JSON; `head` holds the first bytes of the file, at least 8 + its length.
+    pub fn header(&self, head: &[u8], file_bytes: u64) -> Result<String> {
+        guard::caught(|| files::header(head, file_bytes))
+    }
+
+    /// Reads and checks `model.safetensors.index.json`, as JSON.
+    pub fn index(&self, text: &[u8]) -> Result<String> {
+        guard::caught(|| files::index(text))
     }
 
     /// Opens a model for loading; see `model_poll`.

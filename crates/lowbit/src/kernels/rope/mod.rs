@@ -55,7 +55,11 @@ mod tests {
                     scalar::rotate(heads, &cos[angles.clone()], &sin[angles]);
                 }
                 for (i, (g, w)) in got.iter().zip(&want).enumerate() {
-                    let pair = if i / half % 2 == 0 { i + half } else { i - half };
+                    let pair = if i / half % 2 == 0 {
+                        i + half
+                    } else {
+                        i - half
+                    };
                     let bound = 2.0 * f32::EPSILON * (x[i].abs() + x[pair].abs());
                     assert!((g - w).abs() <= bound, "{cpu:?} half={half}: {g} for {w}");
                 }
