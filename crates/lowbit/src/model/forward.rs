@@ -16,23 +16,40 @@ pub struct LayerCache {
     pub values: Vec<f32>,
 }
 
+/// What passes over blocks reuse: sizes, rotary table, activation buffers.
+///
+/// One per pass that runs at a time; cheap to make, better kept.
+#[derive(Debug, Clone)]
+pub struct Scratch {
+    config: Config,
+}
+
+impl Scratch {
+    /// Buffers for the blocks of one model.
+    pub fn new(config: &Config) -> Self {
+        Self {
+            config: config.clone(),
+        }
+    }
+}
+
 /// Sees the shared input `[tokens, width]` of linears before they run.
 pub type Tap<'a> = &'a mut dyn FnMut(&[Part], &[f32]) -> Result<()>;
 
 /// Runs one block over `hidden [tokens, hidden]`, in place; positions follow the cache's length.
 pub fn run_block(
     cpu: &Cpu,
-    config: &Config,
+    scratch: &mut Scratch,
     block: &Block<Weight>,
     cache: &mut LayerCache,
     hidden: &mut [f32],
     tap: Option<Tap<'_>>,
 ) -> Result<()> {
-    let _ = (cpu, config, block, cache, hidden, tap);
+    let _ = (cpu, &scratch.config, block, cache, hidden, tap);
     Ok(())
 }
 
-/// Embedding rows of `tokens`, `[tokens, hidden]`.
+/// Embedding rows of `tokens`, `[tokens, hidden]`; `option` for an id outside the vocabulary.
 pub fn embed(model: &Model, tokens: &[u32]) -> Result<Vec<f32>> {
     let _ = (model, tokens);
     Ok(Vec::new())

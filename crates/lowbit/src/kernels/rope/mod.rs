@@ -1,1 +1,1 @@
-//! (filled by its lane)
+//! stub
