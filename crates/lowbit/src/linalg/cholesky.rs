@@ -71,7 +71,9 @@ impl Cholesky {
                 return Err(NotPositive { row: from + k });
             }
             let root = pivot.sqrt();
-            d[k * m + k..(k + 1) * m].iter_mut().for_each(|v| *v /= root);
+            d[k * m + k..(k + 1) * m]
+                .iter_mut()
+                .for_each(|v| *v /= root);
             let (done, rest) = d.split_at_mut((k + 1) * m);
             let row = &done[k * m..];
             for (i, target) in (k + 1..m).zip(rest.chunks_exact_mut(m)) {
@@ -97,7 +99,9 @@ impl Cholesky {
         cpu.run_chunks(&mut tiles, 4, true, |chunk, tiles| {
             for (i, tile) in tiles.iter_mut().enumerate() {
                 let first = to + (chunk * 4 + i) * LANES;
-                *tile = (from..to).map(|r| lanes(&a[r * n + first..(r + 1) * n])).collect();
+                *tile = (from..to)
+                    .map(|r| lanes(&a[r * n + first..(r + 1) * n]))
+                    .collect();
                 dispatch(cpu.isa, Solve { tile, diagonal, m });
             }
         });
@@ -109,7 +113,16 @@ impl Cholesky {
         let n = self.n;
         cpu.run_chunks(&mut self.a[to * n..], LANES * n, true, |tile, rows| {
             let at = to + tile * LANES;
-            dispatch(cpu.isa, Subtract { rows, panel, tile, at, n });
+            dispatch(
+                cpu.isa,
+                Subtract {
+                    rows,
+                    panel,
+                    tile,
+                    at,
+                    n,
+                },
+            );
         });
     }
 
@@ -244,7 +257,9 @@ mod tests {
         let isa = Isa::detect();
         let upper = |cpu: &Cpu| {
             let u = factor(300, cpu);
-            (0..300).flat_map(|i| u[i * 300 + i..(i + 1) * 300].to_vec()).collect::<Vec<f32>>()
+            (0..300)
+                .flat_map(|i| u[i * 300 + i..(i + 1) * 300].to_vec())
+                .collect::<Vec<f32>>()
         };
         let one = upper(&Cpu::with_isa(isa));
         assert_eq!(one, upper(&Cpu::new(isa, 2).unwrap()));

@@ -83,6 +83,7 @@ impl Rounding {
     /// Rounds some more rows; whether those were the last. `weight` is `[rows, cols]`, finite.
     pub fn step(&mut self, cpu: &Cpu, weight: TensorRef<'_>, factor: &Factor) -> Result<bool> {
         let (rows, cols, bits) = (self.rows, self.cols, weight.dtype.bits());
+        f32_from(weight.dtype, &[], &mut [])?;
         let tile_work = (ROWS * cols * cols / 2).max(1);
         let count = (STEP_WORK / tile_work).max(1) * cpu.threads();
         let first = self.next;
@@ -101,10 +102,16 @@ impl Rounding {
             let to = (from + ROWS).min(rows);
             let bytes = &weight.bytes[from * cols * bits / 8..to * cols * bits / 8];
             let mut weights = vec![0.0f32; (to - from) * cols];
-            if f32_from(weight.dtype, bytes, &mut weights).is_ok() {
-                let weights = &weights;
-                tile[0] = Some(dispatch(cpu.isa, Tile { weights, factor, spec }));
-            }
+            f32_from(weight.dtype, bytes, &mut weights).expect("the type was checked above");
+            let weights = &weights;
+            tile[0] = Some(dispatch(
+                cpu.isa,
+                Tile {
+                    weights,
+                    factor,
+                    spec,
+                },
+            ));
         });
         self.next = last;
         Ok(last == self.tiles.len())
@@ -134,10 +141,18 @@ impl Rounding {
         }
         quality.weighted_error = Some(weighted);
         let integer = Integer {
-            codes: Codes { bits: self.scheme.bits, row_words, words },
+            codes: Codes {
+                bits: self.scheme.bits,
+                row_words,
+                words,
+            },
             group: self.group,
             scales: Scales::Flat(Floats::from_f32(self.options.scale_dtype, &scales)?),
-            zero: if self.scheme.symmetric { Zero::Centre } else { Zero::Int(zeros) },
+            zero: if self.scheme.symmetric {
+                Zero::Centre
+            } else {
+                Zero::Int(zeros)
+            },
             group_of_col: by_index.then(|| group_of_col(factor, self.group)),
         };
         let matrix = QuantizedMatrix {

@@ -62,7 +62,11 @@ impl Task for Tile<'_> {
     fn run<const FMA: bool, const M: usize>(self) -> Rounded {
         let n = self.factor.columns.len();
         let mut state = State::new(&self, n);
-        let block = if self.spec.moving { self.spec.group } else { self.spec.block };
+        let block = if self.spec.moving {
+            self.spec.group
+        } else {
+            self.spec.block
+        };
         let mut high = n;
         while high > 0 {
             let low = high.saturating_sub(block);
@@ -102,7 +106,11 @@ impl State {
             zeros: vec![0; rows * groups],
             ..Rounded::default()
         };
-        out.squared_weight = tile.weights.iter().map(|w| f64::from(*w) * f64::from(*w)).sum();
+        out.squared_weight = tile
+            .weights
+            .iter()
+            .map(|w| f64::from(*w) * f64::from(*w))
+            .sum();
         if !tile.spec.moving {
             let weights = tile.weights.chunks_exact(tile.spec.group);
             let params = out.scales.iter_mut().zip(&mut out.zeros);
@@ -116,7 +124,13 @@ impl State {
                 lanes[r % LANES] = row[*c as usize];
             }
         }
-        Self { n, rows, groups, work, out }
+        Self {
+            n,
+            rows,
+            groups,
+            work,
+            out,
+        }
     }
 
     /// The block's weights plus what the errors of all columns from `high` on ask for.

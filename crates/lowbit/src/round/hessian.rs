@@ -89,7 +89,11 @@ impl Hessian {
     /// The diagonal of H, after `finish`.
     pub fn diagonal(&self) -> Vec<f64> {
         let scale = self.scale();
-        self.sums.iter().enumerate().map(|(i, row)| row[i] * scale).collect()
+        self.sums
+            .iter()
+            .enumerate()
+            .map(|(i, row)| row[i] * scale)
+            .collect()
     }
 
     /// Upper triangle of H with rows and columns in the order of `columns`, `[n, n]` row-major.

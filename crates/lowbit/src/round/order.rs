@@ -68,7 +68,10 @@ mod tests {
 
     #[test]
     fn unknown_order_names_the_nearest() {
-        assert_eq!(Order::parse("groups").unwrap_err().remedy, "did you mean \"group\"?");
+        assert_eq!(
+            Order::parse("groups").unwrap_err().remedy,
+            "did you mean \"group\"?"
+        );
         assert_eq!(Order::parse("off").unwrap(), Order::Off);
     }
 }
