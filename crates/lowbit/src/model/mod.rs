@@ -7,6 +7,7 @@ pub mod forward;
 pub mod head;
 pub mod load;
 pub mod ops;
+pub mod rotary;
 pub mod weights;
 
 use crate::error::Result;
