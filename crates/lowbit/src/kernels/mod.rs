@@ -6,3 +6,6 @@ pub mod matmul;
 pub mod rms_norm;
 pub mod rope;
 pub mod silu_mul;
+mod simd;
+#[cfg(test)]
+pub(crate) mod testing;

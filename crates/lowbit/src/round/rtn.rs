@@ -1,21 +1,14 @@
 //! Round to nearest: each weight goes to the closest code of its group's grid.
 
-use super::observer::{Grid, Observer, best_step, last_step};
+use super::observer::{Grid, Observer};
 use super::simd::{self, Rounded, Row, all_finite};
-use super::{Needs, RoundOptions, Rounder};
+use super::RoundOptions;
 use crate::cpu::Cpu;
 use crate::error::{Code, Error, Result};
 use crate::matrix::{Codes, Floats, Integer, QuantizedMatrix, Scales, Values, Zero};
 use crate::pack;
 use crate::scheme::{Group, Scheme};
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-
-/// This method's line in the table.
-pub(super) const ROUNDER: Rounder = Rounder {
-    name: "rtn",
-    about: "Rounds every weight to the nearest code; needs no data",
-    needs: Needs::Nothing,
-};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Weights of one task: enough to make its start cheap, few enough to keep threads busy.
 const TASK_WEIGHTS: usize = 1 << 16;
@@ -50,14 +43,11 @@ pub fn round(
         cols,
         group,
         bits: scheme.bits,
-        grid: Grid::new(scheme.bits, scheme.symmetric, options.scale_dtype),
+        grid: Grid::new(scheme, options.scale_dtype),
+        observer: options.observer,
         cpu,
     };
-    let steps = match options.observer {
-        Observer::MinMax => Vec::new(),
-        Observer::Mse => work.search(rows),
-    };
-    let (codes, scales, zeros) = work.round(rows, &steps)?;
+    let (codes, scales, zeros) = work.round(rows)?;
     Ok(QuantizedMatrix {
         rows,
         cols,
@@ -82,6 +72,7 @@ struct Work<'a> {
     group: usize,
     bits: u8,
     grid: Grid,
+    observer: Observer,
     cpu: &'a Cpu,
 }
 
@@ -98,6 +89,7 @@ impl Work<'_> {
             weights: &self.weight[row * self.cols..][..self.cols],
             group: self.group,
             grid: self.grid,
+            observer: self.observer,
         }
     }
 
@@ -105,29 +97,8 @@ impl Work<'_> {
         TASK_WEIGHTS.div_ceil(self.cols.max(1))
     }
 
-    /// The best step of every group.
-    fn search(&self, rows: usize) -> Vec<u32> {
-        let groups = self.cols / self.group;
-        let mut steps = vec![0; rows * groups];
-        let all = AtomicU32::new(0);
-        let task = self.task_rows();
-        self.cpu
-            .run_chunks(&mut steps, task * groups, true, |t, part| {
-                for (i, improved) in part.chunks_exact_mut(groups).enumerate() {
-                    simd::search(self.cpu.isa, self.row(t * task + i), improved);
-                }
-                let union = part.iter().fold(0, |a, b| a | b);
-                all.fetch_or(union, Ordering::Relaxed);
-            });
-        let limit = last_step(all.into_inner());
-        for step in &mut steps {
-            *step = best_step(*step, limit);
-        }
-        steps
-    }
-
-    /// Codes, scales and zeros; no `steps` means none is shrunk.
-    fn round(&self, rows: usize, steps: &[u32]) -> Result<(Codes, Vec<f32>, Vec<u8>)> {
+    /// Codes, scales and zeros.
+    fn round(&self, rows: usize) -> Result<(Codes, Vec<f32>, Vec<u8>)> {
         let groups = self.cols / self.group;
         let row_words = pack::words_len(self.cols, self.bits);
         let mut words = vec![0; rows * row_words];
@@ -146,8 +117,7 @@ impl Work<'_> {
             .collect();
         let bad_row = AtomicUsize::new(usize::MAX);
         self.cpu.run_chunks(&mut parts, 1, true, |t, part| {
-            let steps = steps.get(t * task * groups..).unwrap_or_default();
-            if let Some(row) = self.round_part(t * task, &mut part[0], steps) {
+            if let Some(row) = self.round_part(t * task, &mut part[0]) {
                 bad_row.fetch_min(row, Ordering::Relaxed);
             }
         });
@@ -166,7 +136,7 @@ impl Work<'_> {
     }
 
     /// Rounds the rows of one part; gives the first row that cannot be rounded.
-    fn round_part(&self, first: usize, part: &mut Part<'_>, steps: &[u32]) -> Option<usize> {
+    fn round_part(&self, first: usize, part: &mut Part<'_>) -> Option<usize> {
         let groups = self.cols / self.group;
         let row_words = pack::words_len(self.cols, self.bits);
         let mut codes = vec![0; self.cols];
@@ -177,8 +147,7 @@ impl Work<'_> {
                 zeros: &mut part.zeros[i * groups..][..groups],
                 codes: &mut codes,
             };
-            let step = |g: usize| steps.get(i * groups + g).copied().unwrap_or(0);
-            simd::round(self.cpu.isa, row, &step, &mut out);
+            simd::round(self.cpu.isa, row, &mut out);
             if !all_finite(out.scales) || !all_finite(row.weights) {
                 return Some(first + i);
             }

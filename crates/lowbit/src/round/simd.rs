@@ -8,15 +8,16 @@
     reason = "calls into functions that need an instruction set"
 )]
 
-use super::observer::{Grid, Params, improvements, range};
+use super::observer::{Grid, Observer};
 use crate::cpu::Isa;
 
-/// A row of weights and where its groups' scales and zeros are.
+/// A row of weights and how to round it.
 #[derive(Clone, Copy)]
 pub(super) struct Row<'a> {
     pub(super) weights: &'a [f32],
     pub(super) group: usize,
     pub(super) grid: Grid,
+    pub(super) observer: Observer,
 }
 
 /// What rounding a row gives; scales and zeros one per group, codes one per weight.
@@ -33,73 +34,40 @@ pub(super) fn all_finite(weights: &[f32]) -> bool {
         .fold(true, |all, w| all & (w.abs() <= f32::MAX))
 }
 
-/// The steps that improved each group, as bits.
+/// Chooses each group's scale and zero and rounds its weights.
 #[inline(always)]
-fn search_row(row: Row<'_>, improved: &mut [u32]) {
-    for (values, improved) in row.weights.chunks_exact(row.group).zip(improved) {
-        *improved = improvements(values, range(values), row.grid);
-    }
-}
-
-/// Rounds each group with its range shrunk by its step.
-#[inline(always)]
-fn round_row(row: Row<'_>, step: &dyn Fn(usize) -> u32, out: &mut Rounded<'_>) {
+fn round_row(row: Row<'_>, out: &mut Rounded<'_>) {
     let groups = row.weights.chunks_exact(row.group);
     let codes = out.codes.chunks_exact_mut(row.group);
     for (g, (values, codes)) in groups.zip(codes).enumerate() {
-        let params: Params = row.grid.params(range(values), step(g));
+        let params = row.grid.observe(values, row.observer);
         row.grid.codes(values, params, codes);
         out.scales[g] = params.scale;
         out.zeros[g] = row.grid.unsigned(params.zero);
     }
 }
 
-/// Compiles the two loops for one instruction set.
-macro_rules! versions {
-    ($($search:ident, $round:ident: $features:literal;)*) => {
-        $(
-            #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = $features)]
-            fn $search(row: Row<'_>, improved: &mut [u32]) {
-                search_row(row, improved);
-            }
-
-            #[cfg(target_arch = "x86_64")]
-            #[target_feature(enable = $features)]
-            fn $round(row: Row<'_>, step: &dyn Fn(usize) -> u32, out: &mut Rounded<'_>) {
-                round_row(row, step, out);
-            }
-        )*
-    };
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn round_avx2(row: Row<'_>, out: &mut Rounded<'_>) {
+    round_row(row, out);
 }
 
-versions! {
-    search_avx2, round_avx2: "avx2";
-    search_avx512, round_avx512: "avx512f,avx512bw,avx512vl";
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn round_avx512(row: Row<'_>, out: &mut Rounded<'_>) {
+    round_row(row, out);
 }
 
-/// `search_row` with the registers of `isa`.
-pub(super) fn search(isa: Isa, row: Row<'_>, improved: &mut [u32]) {
+/// Rounds a row with the registers of `isa`.
+pub(super) fn round(isa: Isa, row: Row<'_>, out: &mut Rounded<'_>) {
     match isa {
-        // SAFETY: an `Isa` is only made after `Isa::available` found its features on this host.
+        // SAFETY: an `Isa` is only used after `Isa::available` found its features on this host.
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => unsafe { search_avx2(row, improved) },
+        Isa::Avx2 => unsafe { round_avx2(row, out) },
         // SAFETY: as above; Avx512 stands for F, BW, VL and VNNI.
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => unsafe { search_avx512(row, improved) },
-        _ => search_row(row, improved),
-    }
-}
-
-/// `round_row` with the registers of `isa`.
-pub(super) fn round(isa: Isa, row: Row<'_>, step: &dyn Fn(usize) -> u32, out: &mut Rounded<'_>) {
-    match isa {
-        // SAFETY: an `Isa` is only made after `Isa::available` found its features on this host.
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => unsafe { round_avx2(row, step, out) },
-        // SAFETY: as above; Avx512 stands for F, BW, VL and VNNI.
-        #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => unsafe { round_avx512(row, step, out) },
-        _ => round_row(row, step, out),
+        Isa::Avx512 => unsafe { round_avx512(row, out) },
+        _ => round_row(row, out),
     }
 }
