@@ -6,3 +6,8 @@ pub mod matmul;
 pub mod rms_norm;
 pub mod rope;
 pub mod silu_mul;
+
+#[cfg(test)]
+pub(crate) mod conformance;
+#[cfg(test)]
+pub(crate) mod shapes;
