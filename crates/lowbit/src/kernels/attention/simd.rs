@@ -323,8 +323,10 @@ fn dot<const FUSED: bool>(a: &[f32], b: &[f32]) -> f32 {
             sums[l] = multiply_add::<FUSED>(a[l], b[l], sums[l]);
         }
     }
-    for (l, (a, b)) in rest_a.iter().zip(rest_b).enumerate() {
-        sums[l] = multiply_add::<FUSED>(*a, *b, sums[l]);
+    if !rest_a.is_empty() {
+        for (s, (a, b)) in sums.iter_mut().zip(rest_a.iter().zip(rest_b)) {
+            *s = multiply_add::<FUSED>(*a, *b, *s);
+        }
     }
     fold(sums)
 }
