@@ -30,7 +30,10 @@ fn one_head(input: Input<'_>, token: usize, head: usize, out: &mut [f32]) {
         let dot: f64 = pairs.map(|(q, k)| f64::from(*q) * f64::from(*k)).sum();
         probabilities.push(dot * scale);
     }
-    let highest = probabilities.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let highest = probabilities
+        .iter()
+        .copied()
+        .fold(f64::NEG_INFINITY, f64::max);
     let mut sum = 0.0;
     for p in &mut probabilities {
         *p = maths::exp_f64(*p - highest);

@@ -15,6 +15,8 @@
 //! integers, groups are combined in order by one multiplication and one addition, never fused. The
 //! bits are the same on every instruction set and equal to [`scalar`]'s.
 
+#[cfg(feature = "gpu")]
+pub(crate) mod gpu;
 pub mod inputs;
 pub mod panel;
 pub mod scalar;

@@ -7,6 +7,8 @@
 //! `x` is `[tokens, heads, d]`, the tables are `[tokens, d/2]`; `model/rotary.rs` fills them.
 //! Bound: `|y − ref| ≤ 2 · ε · (|a · cos| + |b · sin|)` with f32's ε.
 
+#[cfg(feature = "gpu")]
+pub(crate) mod gpu;
 mod scalar;
 mod simd;
 
@@ -55,7 +57,11 @@ mod tests {
                     scalar::rotate(heads, &cos[angles.clone()], &sin[angles]);
                 }
                 for (i, (g, w)) in got.iter().zip(&want).enumerate() {
-                    let pair = if i / half % 2 == 0 { i + half } else { i - half };
+                    let pair = if i / half % 2 == 0 {
+                        i + half
+                    } else {
+                        i - half
+                    };
                     let bound = 2.0 * f32::EPSILON * (x[i].abs() + x[pair].abs());
                     assert!((g - w).abs() <= bound, "{cpu:?} half={half}: {g} for {w}");
                 }
