@@ -115,3 +115,89 @@ pub(crate) fn attention(
         grid,
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::{Cpu, Isa};
+    use crate::gpu::testing::{Bench, assert_within};
+    use crate::kernels::attention::{Heads, Input};
+    use crate::kernels::testing::random;
+
+    /// `(log₂ d + log₂ n + 8) · ε · (1 + max Σ|q·k| / √d) · Σ p·|v|`, the last factor as max |v|.
+    fn bound(input: &Input<'_>, positions: usize, size: f32) -> f32 {
+        let dim = input.heads.dim as f32;
+        let c = dim.log2() + (positions as f32).log2() + 8.0;
+        c * f32::EPSILON * (1.0 + dim.sqrt() * size * size)
+    }
+
+    fn check(bench: &Bench, heads: Heads, position: usize, tokens: usize, size: f32) {
+        let shape = Shape {
+            heads: heads.queries,
+            kv_heads: heads.keys,
+            head_dim: heads.dim,
+        };
+        let (width, kv_width) = (heads.queries * heads.dim, shape.kv_width());
+        let positions = position + tokens;
+        let q = random(positions as u64, tokens * width, size);
+        let keys = random(2, positions * kv_width, size);
+        let values = random(3, positions * kv_width, 1.0);
+        let now = bench.now(tokens, position, 0);
+        let old = position * kv_width;
+        let news = [&keys, &values].map(|x| bench.input(&x[old..], kv_width, align(kv_width)));
+        let cache = [&keys, &values].map(|x| {
+            let mut start = x[..old].to_vec();
+            start.resize(x.len(), 0.0);
+            bench.guarded(&start, kv_width, kv_width)
+        });
+        let queries = bench.input(&q, width, align(width));
+        let output = bench.guarded(&vec![0.0; q.len()], width, align(width));
+        let (gpu, cache) = (&bench.gpu, [&cache[0], &cache[1]]);
+        let append = append(gpu, shape, &now, [&news[0], &news[1]], cache).unwrap();
+        let attend = attention(gpu, shape, &now, cache, [&queries, &output]).unwrap();
+        let found = bench.run(&output, width, align(width), |pass| {
+            append.record(pass, tokens as u32);
+            attend.record(pass, tokens as u32);
+        });
+        assert_eq!(bench.run(cache[0], kv_width, kv_width, |_| {}), keys);
+        assert_eq!(bench.run(cache[1], kv_width, kv_width, |_| {}), values);
+        let (keys, values) = (&keys, &values);
+        let input = Input {
+            q: &q,
+            keys,
+            values,
+            heads,
+        };
+        let mut wanted = vec![0.0; q.len()];
+        crate::kernels::attention::attention(&Cpu::with_isa(Isa::Scalar), input, &mut wanted);
+        let bounds = vec![bound(&input, positions, size); wanted.len()];
+        let name = format!("attention {heads:?} {position}+{tokens}");
+        assert_within(&name, &found, &wanted, &bounds);
+    }
+
+    #[test]
+    fn outputs_are_within_the_bound() {
+        let Some(bench) = Bench::new("attention") else {
+            return;
+        };
+        let heads = |queries, keys, dim| Heads { queries, keys, dim };
+        check(&bench, heads(1, 1, 4), 0, 1, 1.0);
+        check(&bench, heads(4, 2, 64), 0, 9, 1.0);
+        check(&bench, heads(4, 1, 20), 62, 3, 2.0);
+        check(&bench, heads(2, 2, 80), 63, 1, 1.0);
+        check(&bench, heads(8, 2, 128), 129, 2, 1.0);
+        check(&bench, heads(1, 1, 256), 200, 1, 4.0);
+    }
+
+    #[test]
+    fn heads_that_no_kernel_handles_are_refused() {
+        for head_dim in [6, 260] {
+            let shape = Shape {
+                heads: 1,
+                kv_heads: 1,
+                head_dim,
+            };
+            assert_eq!(shape.check().unwrap_err().code, Code::Unsupported);
+        }
+    }
+}
