@@ -48,15 +48,18 @@ function compress(state: Uint32Array, block: Uint8Array): void {
     const s1 = rotr(w2, 17) ^ rotr(w2, 19) ^ (w2 >>> 10)
     words[t] = at(words, t - 16) + s0 + at(words, t - 7) + s1
   }
-  let [a = 0, b = 0, c = 0, d = 0, e = 0, f = 0, g = 0, h = 0] = state
+  // The letters a to h of the standard, in this order.
+  const v = state.slice()
   for (let t = 0; t < 64; t++) {
+    const [a, b, c, e] = [at(v, 0), at(v, 1), at(v, 2), at(v, 4)]
     const s1 = rotr(e, 6) ^ rotr(e, 11) ^ rotr(e, 25)
-    const first = (h + s1 + ((e & f) ^ (~e & g)) + at(K, t) + at(words, t)) | 0
+    const first = at(v, 7) + s1 + ((e & at(v, 5)) ^ (~e & at(v, 6))) + at(K, t) + at(words, t)
     const s0 = rotr(a, 2) ^ rotr(a, 13) ^ rotr(a, 22)
-    const second = (s0 + ((a & b) ^ (a & c) ^ (b & c))) | 0
-    ;[h, g, f, e, d, c, b, a] = [g, f, e, (d + first) | 0, c, b, a, (first + second) | 0]
+    v.copyWithin(1, 0)
+    v[4] = at(v, 4) + first
+    v[0] = first + s0 + ((a & b) ^ (a & c) ^ (b & c))
   }
-  for (const [i, value] of [a, b, c, d, e, f, g, h].entries()) state[i] = at(state, i) + value
+  for (const [i, value] of v.entries()) state[i] = at(state, i) + value
 }
 
 function at(list: Uint32Array, i: number): number {
