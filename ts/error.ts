@@ -94,7 +94,9 @@ export function errorFrom(
   if (thrown instanceof LowbitError) return thrown
   const message = thrown instanceof Error ? thrown.message : String(thrown)
   const code = codeOf(thrown)
-  if (code) return new LowbitError(code, message, { place, cause: thrown })
+  // A message of the binding ends with its remedy, so the file it does not know goes in front.
+  if (code)
+    return new LowbitError(code, place ? `${place}: ${message}` : message, { cause: thrown })
   if (thrown instanceof Error && thrown.name === 'AbortError') return aborted(thrown)
   const system = systemError(thrown)
   if (system)

@@ -34,7 +34,7 @@ pub(crate) fn dispatch<T: Task>(isa: Isa, task: T) -> T::Out {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2,fma")]
 fn avx512<T: Task>(task: T) -> T::Out {
-    task.run::<true, 8>()
+    task.run::<true, 4>()
 }
 
 #[cfg(target_arch = "x86_64")]
