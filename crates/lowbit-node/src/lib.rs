@@ -77,7 +77,7 @@ impl Binding {
     pub fn new() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
-            port: Arc::new(Port::new(Host { threads })),
+            port: Arc::new(Port::new(Host { threads, gpu: true })),
         }
     }
 
