@@ -1,1 +1,399 @@
 //! The table of architectures: which tensors a model has, in which order its blocks use them.
+//!
+//! A family is one `Arch` constant and one entry of `ARCHS`; config checks, loading, the plan of a
+//! quantization, every backend's pass and the list shown to people are derived from it.
+
+use super::config::Config;
+use super::ops::{Op, Part, Slot};
+use crate::error::{Code, Error, Result, nearest};
+
+/// One family of models as data.
+#[derive(Debug)]
+pub struct Arch {
+    /// Name shown to people.
+    pub name: &'static str,
+    /// Values of `model_type` in config.json that this row serves.
+    pub model_types: &'static [&'static str],
+    /// Module of the token embedding, `[vocabulary, hidden]`.
+    pub embed: &'static str,
+    /// Modules of the blocks: this, a dot, the block's index.
+    pub blocks: &'static str,
+    /// Module of the final norm.
+    pub norm: &'static str,
+    /// Module of the output head, `[vocabulary, hidden]`; `head.rs` decides what it gets.
+    pub head: &'static str,
+    /// The weights of a block.
+    pub rows: &'static [Row],
+    /// What block `layer` does.
+    pub ops: fn(layer: usize) -> &'static [Op],
+    /// When linears have biases.
+    pub biases: Biases,
+    /// When attention looks back over a window only, which nothing here computes.
+    pub window: Window,
+    /// What transformers assumes for keys that config.json leaves out.
+    pub absent: Absent,
+}
+
+/// One weight of a block.
+#[derive(Debug)]
+pub struct Row {
+    /// The name that operations use.
+    pub part: Part,
+    /// Module below the block, as in `self_attn.q_proj`.
+    pub module: &'static str,
+    /// Shape and bias.
+    pub kind: Kind,
+    /// How far it may be compressed.
+    pub policy: Policy,
+}
+
+/// Shape of a weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A matrix that inputs are multiplied with.
+    Matrix {
+        /// Outputs.
+        rows: Dim,
+        /// Inputs.
+        cols: Dim,
+        /// Which of the biases it shares the condition of.
+        bias: BiasOf,
+    },
+    /// A vector, as norms have.
+    Vector(Dim),
+}
+
+/// A size that config.json gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dim {
+    /// Width of the residual stream.
+    Hidden,
+    /// Width of the MLP.
+    Intermediate,
+    /// All query heads.
+    Queries,
+    /// All key heads, which is as wide as all value heads.
+    Keys,
+    /// One head.
+    Head,
+}
+
+impl Dim {
+    /// The size in a given model.
+    pub fn of(self, config: &Config) -> usize {
+        match self {
+            Dim::Hidden => config.hidden,
+            Dim::Intermediate => config.intermediate,
+            Dim::Queries => config.heads * config.head_dim,
+            Dim::Keys => config.kv_heads * config.head_dim,
+            Dim::Head => config.head_dim,
+        }
+    }
+}
+
+/// Which bias condition a linear follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BiasOf {
+    /// Query, key and value projections.
+    Qkv,
+    /// Attention output projection.
+    O,
+    /// Linears of the MLP.
+    Mlp,
+}
+
+impl BiasOf {
+    /// Whether the linear has a bias in a given model.
+    pub fn present(self, config: &Config) -> bool {
+        match self {
+            BiasOf::Qkv => config.qkv_bias,
+            BiasOf::O => config.o_bias,
+            BiasOf::Mlp => config.mlp_bias,
+        }
+    }
+}
+
+/// The strongest compression that a weight tolerates by default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Policy {
+    /// Stays as stored: norms and other vectors, whose bytes are few and whose errors are not.
+    Keep,
+    /// May be rounded to codes of this many bits or more.
+    Codes {
+        /// Fewest bits.
+        fewest_bits: u8,
+    },
+}
+
+/// When a linear has a bias.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bias {
+    /// In no model of the family.
+    Never,
+    /// In every model of the family.
+    Always,
+    /// When this key of config.json is true; absent means false.
+    Key(&'static str),
+}
+
+/// The bias conditions of a family.
+#[derive(Debug, Clone, Copy)]
+pub struct Biases {
+    /// Query, key and value projections.
+    pub qkv: Bias,
+    /// Attention output projection.
+    pub o: Bias,
+    /// Linears of the MLP.
+    pub mlp: Bias,
+}
+
+/// How a family's config turns sliding-window attention on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Window {
+    /// The family has none.
+    Never,
+    /// By `sliding_window` alone, which stands for this many tokens when absent.
+    Size(usize),
+    /// By `use_sliding_window`, for the blocks from `max_window_layers` on.
+    Flag,
+}
+
+/// What transformers assumes for keys that config.json leaves out.
+#[derive(Debug, Clone, Copy)]
+pub struct Absent {
+    /// `num_key_value_heads`; `None`: as many as query heads.
+    pub kv_heads: Option<usize>,
+    /// `head_dim`; `None`: hidden size divided by query heads.
+    pub head_dim: Option<usize>,
+}
+
+/// Every family that this crate runs and quantizes.
+pub static ARCHS: &[&Arch] = &[&LLAMA, &MISTRAL, &QWEN2, &QWEN3];
+
+/// The row that serves a `model_type`; `unknown-architecture` names the known ones otherwise.
+pub fn find(model_type: &str) -> Result<&'static Arch> {
+    let known = || ARCHS.iter().flat_map(|a| a.model_types).copied();
+    let serves = |a: &&&Arch| a.model_types.contains(&model_type);
+    ARCHS.iter().find(serves).copied().ok_or_else(|| {
+        let shown: String = model_type.chars().take(60).collect();
+        let near = nearest(&shown, known()).unwrap_or_default();
+        let list: Vec<_> = known().collect();
+        let what = format!("model_type {shown:?} has no architecture here");
+        Error::new(Code::UnknownArchitecture, what)
+            .at("config.json")
+            .remedy(format!("known: {}; nearest: {near}", list.join(", ")))
+    })
+}
+
+const LINEAR: Policy = Policy::Codes { fewest_bits: 2 };
+
+const fn matrix(part: Part, module: &'static str, shape: (Dim, Dim), bias: BiasOf) -> Row {
+    let (rows, cols) = shape;
+    let kind = Kind::Matrix { rows, cols, bias };
+    Row {
+        part,
+        module,
+        kind,
+        policy: LINEAR,
+    }
+}
+
+const fn vector(part: Part, module: &'static str, len: Dim) -> Row {
+    Row {
+        part,
+        module,
+        kind: Kind::Vector(len),
+        policy: Policy::Keep,
+    }
+}
+
+const INPUT_NORM: Row = vector(Part::InputNorm, "input_layernorm", Dim::Hidden);
+const POST_NORM: Row = vector(Part::PostNorm, "post_attention_layernorm", Dim::Hidden);
+const Q: Row = matrix(
+    Part::Q,
+    "self_attn.q_proj",
+    (Dim::Queries, Dim::Hidden),
+    BiasOf::Qkv,
+);
+const K: Row = matrix(
+    Part::K,
+    "self_attn.k_proj",
+    (Dim::Keys, Dim::Hidden),
+    BiasOf::Qkv,
+);
+const V: Row = matrix(
+    Part::V,
+    "self_attn.v_proj",
+    (Dim::Keys, Dim::Hidden),
+    BiasOf::Qkv,
+);
+const O: Row = matrix(
+    Part::O,
+    "self_attn.o_proj",
+    (Dim::Hidden, Dim::Queries),
+    BiasOf::O,
+);
+const Q_NORM: Row = vector(Part::QNorm, "self_attn.q_norm", Dim::Head);
+const K_NORM: Row = vector(Part::KNorm, "self_attn.k_norm", Dim::Head);
+const GATE: Row = matrix(
+    Part::Gate,
+    "mlp.gate_proj",
+    (Dim::Intermediate, Dim::Hidden),
+    BiasOf::Mlp,
+);
+const UP: Row = matrix(
+    Part::Up,
+    "mlp.up_proj",
+    (Dim::Intermediate, Dim::Hidden),
+    BiasOf::Mlp,
+);
+const DOWN: Row = matrix(
+    Part::Down,
+    "mlp.down_proj",
+    (Dim::Hidden, Dim::Intermediate),
+    BiasOf::Mlp,
+);
+
+const ROWS: &[Row] = &[INPUT_NORM, Q, K, V, O, POST_NORM, GATE, UP, DOWN];
+const ROWS_HEAD_NORMS: &[Row] = &[
+    INPUT_NORM, Q, K, V, Q_NORM, K_NORM, O, POST_NORM, GATE, UP, DOWN,
+];
+
+const NORM_INPUT: Op = Op::RmsNorm {
+    from: Slot::Hidden,
+    to: Slot::Normed,
+    weight: Part::InputNorm,
+};
+const PROJECT_QKV: Op = Op::Linear {
+    from: Slot::Normed,
+    outputs: &[(Part::Q, Slot::Q), (Part::K, Slot::K), (Part::V, Slot::V)],
+};
+const NORM_Q: Op = Op::HeadNorm {
+    slot: Slot::Q,
+    weight: Part::QNorm,
+};
+const NORM_K: Op = Op::HeadNorm {
+    slot: Slot::K,
+    weight: Part::KNorm,
+};
+const PROJECT_O: Op = Op::Linear {
+    from: Slot::Attended,
+    outputs: &[(Part::O, Slot::Delta)],
+};
+const ADD: Op = Op::Add { from: Slot::Delta };
+const NORM_POST: Op = Op::RmsNorm {
+    from: Slot::Hidden,
+    to: Slot::Normed,
+    weight: Part::PostNorm,
+};
+const PROJECT_GATE_UP: Op = Op::Linear {
+    from: Slot::Normed,
+    outputs: &[(Part::Gate, Slot::Gate), (Part::Up, Slot::Up)],
+};
+const PROJECT_DOWN: Op = Op::Linear {
+    from: Slot::Gate,
+    outputs: &[(Part::Down, Slot::Delta)],
+};
+
+/// Pre-norm attention and gated MLP.
+const OPS: &[Op] = &[
+    NORM_INPUT,
+    PROJECT_QKV,
+    Op::Rope,
+    Op::Attention,
+    PROJECT_O,
+    ADD,
+    NORM_POST,
+    PROJECT_GATE_UP,
+    Op::SiluMul,
+    PROJECT_DOWN,
+    ADD,
+];
+
+/// The same with a norm over each query and key head before they are rotated.
+const OPS_HEAD_NORMS: &[Op] = &[
+    NORM_INPUT,
+    PROJECT_QKV,
+    NORM_Q,
+    NORM_K,
+    Op::Rope,
+    Op::Attention,
+    PROJECT_O,
+    ADD,
+    NORM_POST,
+    PROJECT_GATE_UP,
+    Op::SiluMul,
+    PROJECT_DOWN,
+    ADD,
+];
+
+const LLAMA: Arch = Arch {
+    name: "Llama",
+    model_types: &["llama"],
+    embed: "model.embed_tokens",
+    blocks: "model.layers",
+    norm: "model.norm",
+    head: "lm_head",
+    rows: ROWS,
+    ops: |_| OPS,
+    biases: Biases {
+        qkv: Bias::Key("attention_bias"),
+        o: Bias::Key("attention_bias"),
+        mlp: Bias::Key("mlp_bias"),
+    },
+    window: Window::Never,
+    absent: Absent {
+        kv_heads: None,
+        head_dim: None,
+    },
+};
+
+const MISTRAL: Arch = Arch {
+    name: "Mistral",
+    model_types: &["mistral"],
+    biases: Biases {
+        qkv: Bias::Never,
+        o: Bias::Never,
+        mlp: Bias::Never,
+    },
+    window: Window::Size(4096),
+    absent: Absent {
+        kv_heads: Some(8),
+        head_dim: None,
+    },
+    ..LLAMA
+};
+
+const QWEN2: Arch = Arch {
+    name: "Qwen2",
+    model_types: &["qwen2"],
+    biases: Biases {
+        qkv: Bias::Always,
+        o: Bias::Never,
+        mlp: Bias::Never,
+    },
+    window: Window::Flag,
+    absent: Absent {
+        kv_heads: Some(32),
+        head_dim: None,
+    },
+    ..LLAMA
+};
+
+const QWEN3: Arch = Arch {
+    name: "Qwen3",
+    model_types: &["qwen3"],
+    rows: ROWS_HEAD_NORMS,
+    ops: |_| OPS_HEAD_NORMS,
+    biases: Biases {
+        qkv: Bias::Key("attention_bias"),
+        o: Bias::Key("attention_bias"),
+        mlp: Bias::Never,
+    },
+    window: Window::Flag,
+    absent: Absent {
+        kv_heads: Some(32),
+        head_dim: Some(128),
+    },
+    ..LLAMA
+};

@@ -1,1 +1,186 @@
 //! Stored tensors → model, sans I/O: says which tensors it wants next, takes their bytes.
+//!
+//! ```text
+//! Loader::new(names, shapes, config) ─► wants() ─► supply(tensors) = Piece ─► wants() … ─► None
+//! ```
+//! Pieces come in the order embedding, blocks, final norm, head, so that a caller can place each
+//! on its device and drop the bytes before it reads the next.
+
+use super::config::Config;
+use super::head::{self, Head};
+use super::weights::{Form, Item, Needed};
+use super::{Block, Slotted, Stored};
+use crate::error::{Code, Error, Result};
+use crate::tensor::{Dtype, Tensor};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A tensor as a checkpoint's headers list it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// Name in the checkpoint.
+    pub name: String,
+    /// Element type.
+    pub dtype: Dtype,
+    /// Extent of each dimension, outermost first.
+    pub shape: Vec<usize>,
+}
+
+/// A checkpoint without its data.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// Every tensor of every shard.
+    pub tensors: Vec<TensorInfo>,
+    /// config.json.
+    pub config: Value,
+}
+
+/// A part of a model, ready to be placed on a device.
+#[derive(Debug)]
+pub enum Piece {
+    /// Token embedding, `[vocabulary, hidden]`.
+    Embed(Stored),
+    /// A decoder block and its index.
+    Block(usize, Block<Stored>),
+    /// Final norm.
+    Norm(Vec<f32>),
+    /// Output head, `[vocabulary, hidden]`; does not come when the head is the embedding.
+    Head(Stored),
+}
+
+/// Goes through a checkpoint piece by piece.
+#[derive(Debug)]
+pub struct Loader {
+    config: Config,
+    head: Head,
+    next: usize,
+}
+
+impl Loader {
+    /// Checks config and shapes before any tensor is read.
+    ///
+    /// `config`, `unknown-architecture`, `unsupported` as `Config::from_json` gives them;
+    /// `missing-tensor`, `shape` and `dtype` name the tensor.
+    pub fn new(source: &Source) -> Result<Self> {
+        let config = Config::from_json(&source.config)?;
+        let names: BTreeMap<_, _> = source.tensors.iter().map(|t| (&*t.name, t)).collect();
+        let module = config.arch().head;
+        let head = head::source(&config, names.contains_key(&*format!("{module}.weight")))?;
+        let loader = Self {
+            config,
+            head,
+            next: 0,
+        };
+        loader.check_vocabulary(&names)?;
+        for piece in 0..loader.pieces() {
+            for item in loader.items(piece) {
+                for needed in item.needed() {
+                    check(&names, &needed)?;
+                }
+            }
+        }
+        Ok(loader)
+    }
+
+    /// The checked configuration.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Where the head comes from.
+    pub fn head(&self) -> Head {
+        self.head
+    }
+
+    /// How many pieces there are in all, for progress.
+    pub fn pieces(&self) -> usize {
+        self.config.layers + 2 + usize::from(self.head != Head::Tied)
+    }
+
+    /// The tensors of the next piece; `None` when the model is complete.
+    pub fn wants(&self) -> Option<Vec<String>> {
+        let items = self.items(self.next);
+        let names = items.iter().flat_map(Item::needed).map(|n| n.name);
+        (self.next < self.pieces()).then(|| names.collect())
+    }
+
+    /// Takes the wanted tensors, in the order that `wants` gave, and builds the piece.
+    pub fn supply(&mut self, tensors: Vec<Tensor>) -> Result<Piece> {
+        let mut tensors = tensors.into_iter();
+        let index = self.next;
+        let mut slots = Vec::new();
+        for item in self.items(index) {
+            slots.push(item.build(&mut tensors)?);
+        }
+        self.next += 1;
+        let layers = self.config.layers;
+        if (1..=layers).contains(&index) {
+            let arch = self.config.arch();
+            let parts = arch.rows.iter().map(|r| r.part);
+            return Ok(Piece::Block(
+                index - 1,
+                Block {
+                    ops: Arc::from((arch.ops)(index - 1)),
+                    weights: parts.zip(slots).collect(),
+                },
+            ));
+        }
+        match slots.pop() {
+            Some(Slotted::Matrix { weight, .. }) if index == 0 => Ok(Piece::Embed(weight)),
+            Some(Slotted::Matrix { weight, .. }) => Ok(Piece::Head(weight)),
+            Some(Slotted::Vector(norm)) => Ok(Piece::Norm(norm)),
+            None => Err(Error::new(Code::Internal, "the model is already complete")),
+        }
+    }
+
+    fn items(&self, piece: usize) -> Vec<Item> {
+        let (arch, layers) = (self.config.arch(), self.config.layers);
+        if (1..=layers).contains(&piece) {
+            let rows = arch.rows.iter();
+            let of_row = |row| Item::of_row(&self.config, piece - 1, row);
+            return rows.map(of_row).collect();
+        }
+        match (piece, self.head) {
+            (0, _) => vec![Item::vocabulary(&self.config, arch.embed)],
+            (p, _) if p == layers + 1 => vec![Item {
+                module: arch.norm.into(),
+                form: Form::Vector(self.config.hidden),
+            }],
+            (p, Head::Own(module)) if p == layers + 2 => {
+                vec![Item::vocabulary(&self.config, module)]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// A vocabulary that differs from the embedding is the config's fault more often than not.
+    fn check_vocabulary(&self, names: &BTreeMap<&str, &TensorInfo>) -> Result<()> {
+        let name = format!("{}.weight", self.config.arch().embed);
+        let Some([rows, _]) = names.get(&*name).map(|t| &t.shape[..]) else {
+            return Ok(());
+        };
+        if *rows == self.config.vocabulary {
+            return Ok(());
+        }
+        let what = format!("vocab_size is {}", self.config.vocabulary);
+        let remedy = format!("expected {rows}, the rows of tensor {name:?}");
+        Err(Error::new(Code::Config, what)
+            .at("config.json")
+            .remedy(remedy))
+    }
+}
+
+fn check(names: &BTreeMap<&str, &TensorInfo>, needed: &Needed) -> Result<()> {
+    let Some(found) = names.get(&*needed.name) else {
+        let what = format!("tensor {:?} is missing", needed.name);
+        return Err(Error::new(Code::MissingTensor, what).at("the checkpoint"));
+    };
+    if ![Dtype::F32, Dtype::F16, Dtype::BF16].contains(&found.dtype) {
+        let what = format!("dtype {}", found.dtype.name());
+        return Err(Error::new(Code::Dtype, what)
+            .at(format!("tensor {:?}", needed.name))
+            .remedy("expected F32, F16 or BF16"));
+    }
+    needed.check(&found.shape)
+}

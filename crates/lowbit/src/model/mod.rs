@@ -2,9 +2,13 @@
 
 pub mod arch;
 pub mod config;
+mod fields;
 pub mod forward;
+pub mod head;
 pub mod load;
 pub mod ops;
+pub mod rotary;
+pub mod weights;
 
 use crate::error::Result;
 use crate::kernels::matmul::Weight;

@@ -1,1 +1,190 @@
-//! (filled by its lane)
+//! Causal attention of m new tokens over n cached positions, grouped queries.
+//!
+//! ```text
+//! out[i, h] = Σ_k p[k] · V[k, h / group]       p = softmax over k ≤ n − m + i of Q[i, h] · K[k, h / group] / √d
+//!
+//! q, out         [m, heads, d]                 group = heads / kv_heads queries share a key head
+//! keys, values   [n, kv_heads, d]              the new tokens are the last m of n
+//! ```
+//! Scores, exponentials and sums are f32; the highest score is subtracted first.
+//! Bound: `|y − ref| ≤ (log₂ d + log₂ n + 8) · ε · (1 + max_k Σ|q · k| / √d) · Σ p·|v|` with f32's
+//! ε: a score's absolute error is its probability's relative one.
+
+#[cfg(feature = "gpu")]
+pub(crate) mod gpu;
+mod scalar;
+mod simd;
+
+use crate::cpu::Cpu;
+
+/// Sizes of the heads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heads {
+    /// Query heads.
+    pub queries: usize,
+    /// Key and value heads; divides `queries`.
+    pub keys: usize,
+    /// Width of a head.
+    pub dim: usize,
+}
+
+impl Heads {
+    /// Query heads that share a key head.
+    pub fn group(&self) -> usize {
+        self.queries / self.keys
+    }
+}
+
+/// What attention reads.
+#[derive(Debug, Clone, Copy)]
+pub struct Input<'a> {
+    /// Queries of the new tokens, `[m, heads.queries, heads.dim]`.
+    pub q: &'a [f32],
+    /// Keys of all positions, `[n, heads.keys, heads.dim]`.
+    pub keys: &'a [f32],
+    /// Values of all positions, the same shape.
+    pub values: &'a [f32],
+    /// Sizes of the heads.
+    pub heads: Heads,
+}
+
+impl Input<'_> {
+    fn tokens(&self) -> usize {
+        self.q.len() / (self.heads.queries * self.heads.dim)
+    }
+
+    fn positions(&self) -> usize {
+        self.keys.len() / (self.heads.keys * self.heads.dim)
+    }
+
+    /// How many positions new token `token` sees.
+    fn visible(&self, token: usize) -> usize {
+        self.positions() - self.tokens() + token + 1
+    }
+
+    /// Query head `head` of `token`.
+    #[inline(always)]
+    fn query(&self, token: usize, head: usize) -> &[f32] {
+        &self.q[(token * self.heads.queries + head) * self.heads.dim..][..self.heads.dim]
+    }
+
+    /// Key head `head` at `position`.
+    #[inline(always)]
+    fn key(&self, position: usize, head: usize) -> &[f32] {
+        &self.keys[(position * self.heads.keys + head) * self.heads.dim..][..self.heads.dim]
+    }
+
+    /// Value head `head` at `position`.
+    #[inline(always)]
+    fn value(&self, position: usize, head: usize) -> &[f32] {
+        &self.values[(position * self.heads.keys + head) * self.heads.dim..][..self.heads.dim]
+    }
+}
+
+/// Products above which work is spread over threads.
+const PARALLEL_FROM: usize = 1 << 18;
+
+/// Writes `out [m, heads.queries, heads.dim]`.
+pub fn attention(cpu: &Cpu, input: Input<'_>, out: &mut [f32]) {
+    let Heads { queries, keys, dim } = input.heads;
+    assert_eq!(input.keys.len(), input.values.len(), "one value per key");
+    assert_eq!(input.q.len(), out.len(), "one output per query");
+    assert!(
+        queries.is_multiple_of(keys) && input.positions() >= input.tokens(),
+        "{:?} with {} tokens of {} positions",
+        input.heads,
+        input.tokens(),
+        input.positions()
+    );
+    let parallel = out.len() * input.positions() >= PARALLEL_FROM;
+    if input.tokens() == 1 {
+        let group = input.heads.group();
+        cpu.run_chunks(out, group * dim, parallel, |head, out| {
+            simd::one_token(cpu.isa, input, head, out);
+        });
+        return;
+    }
+    let block = simd::block_tokens(cpu.isa, input.heads.group());
+    cpu.run_chunks(out, block * queries * dim, parallel, |i, out| {
+        simd::tokens(cpu.isa, input, i * block, out);
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::testing::{each_isa, random};
+
+    fn check(cpu: &Cpu, heads: Heads, m: usize, n: usize, size: f32) {
+        let q = random(n as u64, m * heads.queries * heads.dim, size);
+        let keys = random(2, n * heads.keys * heads.dim, size);
+        let values = random(3, n * heads.keys * heads.dim, 1.0);
+        let input = Input {
+            q: &q,
+            keys: &keys,
+            values: &values,
+            heads,
+        };
+        let (mut got, mut want) = (vec![f32::NAN; q.len()], vec![0.0; q.len()]);
+        attention(cpu, input, &mut got);
+        scalar::attention(input, 0, &mut want);
+        let widest = scalar::widest_score(input);
+        let c = (heads.dim as f32).log2() + (n as f32).log2() + 8.0;
+        // Values are below 1, so Σ p·|v| is too.
+        let bound = c * f32::EPSILON * (1.0 + widest);
+        let worst = got.iter().zip(&want).map(|(g, w)| (g - w).abs());
+        let worst = worst.fold(0.0, |a: f32, b| if b > a || b.is_nan() { b } else { a });
+        assert!(
+            worst <= bound,
+            "{cpu:?} {heads:?} m={m} n={n}: {worst} over {bound}"
+        );
+    }
+
+    #[test]
+    fn every_isa_is_within_the_bound() {
+        let shapes = [
+            (1, 1, 2, 1, 1),
+            (3, 1, 7, 1, 9),
+            (4, 2, 64, 1, 129),
+            (2, 2, 33, 2, 2),
+            (6, 3, 10, 7, 31),
+            (4, 2, 64, 128, 128),
+            (8, 1, 128, 9, 257),
+            (5, 5, 16, 65, 65),
+            (40, 1, 8, 3, 5),
+        ];
+        for cpu in each_isa() {
+            for (queries, keys, dim, m, n) in shapes {
+                let heads = Heads { queries, keys, dim };
+                for size in [0.1, 1.0, 8.0] {
+                    check(&cpu, heads, m, n, size);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn nan_is_kept() {
+        let heads = Heads {
+            queries: 2,
+            keys: 1,
+            dim: 4,
+        };
+        for cpu in each_isa() {
+            for m in [1, 3] {
+                let mut keys = random(1, 3 * 4, 1.0);
+                keys[1] = f32::NAN;
+                let (q, values) = (random(2, m * 8, 1.0), random(3, 12, 1.0));
+                let mut out = vec![0.0; m * 8];
+                let input = Input {
+                    q: &q,
+                    keys: &keys,
+                    values: &values,
+                    heads,
+                };
+                attention(&cpu, input, &mut out);
+                assert!(out.iter().all(|x| x.is_nan()), "{cpu:?} m={m}: {out:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Cosines and sines of the rotary embedding, by position.
+//!
+//! Frequencies are computed in f32 in the order of operations of transformers
+//! (`modeling_rope_utils.py`), because an angle at position p carries p times their error.
+
+use super::config::{Config, RopeScaling};
+use crate::maths;
+
+/// Radians per position of each pair of a head: `head_dim / 2` of them.
+pub fn frequencies(config: &Config) -> Vec<f32> {
+    let (dim, theta) = (config.head_dim as f32, config.rope_theta as f32);
+    let pairs = 0..config.head_dim / 2;
+    let plain = pairs.map(|i| 1.0 / maths::powf(theta, (2 * i) as f32 / dim));
+    match config.rope_scaling {
+        RopeScaling::None => plain.collect(),
+        RopeScaling::Linear { factor } => plain.map(|f| f / factor as f32).collect(),
+        RopeScaling::Llama3 {
+            factor,
+            low,
+            high,
+            original,
+        } => {
+            let scaled = |f| llama3(f, factor as f32, (low, high), original);
+            plain.map(scaled).collect()
+        }
+    }
+}
+
+/// One frequency by the rule of Llama 3.1: kept when its wavelength is short against the original
+/// context, divided by `factor` when long, a blend of the two between.
+fn llama3(frequency: f32, factor: f32, (low, high): (f64, f64), original: f64) -> f32 {
+    let wavelength = std::f32::consts::TAU / frequency;
+    if wavelength < (original / high) as f32 {
+        return frequency;
+    }
+    if wavelength > (original / low) as f32 {
+        return frequency / factor;
+    }
+    let kept = (original as f32 / wavelength - low as f32) / (high - low) as f32;
+    (1.0 - kept) * frequency / factor + kept * frequency
+}
+
+/// The cosines and sines of a run of positions, kept until another run is asked for.
+#[derive(Debug, Clone)]
+pub struct Rotary {
+    frequencies: Vec<f32>,
+    first: usize,
+    cos: Vec<f32>,
+    sin: Vec<f32>,
+}
+
+impl Rotary {
+    /// Empty tables for one model.
+    pub fn new(config: &Config) -> Self {
+        Self {
+            frequencies: frequencies(config),
+            first: 0,
+            cos: Vec::new(),
+            sin: Vec::new(),
+        }
+    }
+
+    /// Cosines and sines, each `[count, head_dim / 2]`, of the positions from `first` on.
+    ///
+    /// All blocks of a pass ask for the same run, so only the first of them computes it.
+    pub fn tables(&mut self, first: usize, count: usize) -> (&[f32], &[f32]) {
+        let len = count * self.frequencies.len();
+        if self.first != first || self.cos.len() != len {
+            self.first = first;
+            self.cos.clear();
+            self.sin.clear();
+            for position in first..first + count {
+                for f in &self.frequencies {
+                    let (sin, cos) = maths::sin_cos(position as f32 * f);
+                    self.cos.push(cos);
+                    self.sin.push(sin);
+                }
+            }
+        }
+        (&self.cos, &self.sin)
+    }
+
+    /// Radians per position of each pair of a head.
+    pub fn frequencies(&self) -> &[f32] {
+        &self.frequencies
+    }
+}

@@ -1,0 +1,188 @@
+//! Which tensors the pieces of a model are made of, from its architecture's rows.
+
+use super::arch::{Kind, Policy, Row};
+use super::config::Config;
+use super::ops::Part;
+use super::{Block, Slotted, Stored};
+use crate::error::{Code, Error, Result};
+use crate::tensor::Tensor;
+use std::sync::Arc;
+
+/// One matrix of a block, by the names of its tensors in an unquantized checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Linear {
+    /// The name that operations use.
+    pub part: Part,
+    /// Module, as in `model.layers.0.self_attn.q_proj`.
+    pub module: String,
+    /// Tensor of the matrix: the module and `.weight`.
+    pub weight: String,
+    /// Tensor of the bias, if the linear has one: the module and `.bias`.
+    pub bias: Option<String>,
+    /// Outputs.
+    pub rows: usize,
+    /// Inputs.
+    pub cols: usize,
+    /// Whether the architecture tolerates quantization of it.
+    pub quantizable: bool,
+}
+
+/// A tensor that a model needs, and the shape that its config asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Needed {
+    /// Name in the checkpoint.
+    pub name: String,
+    /// Wanted shape.
+    pub shape: Vec<usize>,
+}
+
+/// The matrices of block `layer`, in the order of the architecture's rows.
+pub fn linears(config: &Config, layer: usize) -> Vec<Linear> {
+    let rows = config.arch().rows.iter();
+    let linear = |row: &Row| {
+        let item = Item::of_row(config, layer, row);
+        let Form::Matrix { rows, cols, bias } = item.form else {
+            return None;
+        };
+        Some(Linear {
+            part: row.part,
+            weight: item.named("weight"),
+            bias: bias.then(|| item.named("bias")),
+            rows,
+            cols,
+            quantizable: row.policy != Policy::Keep,
+            module: item.module,
+        })
+    };
+    rows.filter_map(linear).collect()
+}
+
+/// The tensors of block `layer` in an unquantized checkpoint, in the order that `block` takes them.
+pub fn block_tensors(config: &Config, layer: usize) -> Vec<Needed> {
+    let rows = config.arch().rows.iter();
+    rows.flat_map(|row| Item::of_row(config, layer, row).needed())
+        .collect()
+}
+
+/// Builds block `layer` from the unquantized tensors that `block_tensors` lists, in its order.
+///
+/// `shape` and `dtype` when a tensor is not what the config asks for.
+pub fn block(config: &Config, layer: usize, tensors: Vec<Tensor>) -> Result<Block<Stored>> {
+    let mut tensors = tensors.into_iter();
+    let mut weights = Vec::new();
+    for row in config.arch().rows {
+        let item = Item::of_row(config, layer, row);
+        weights.push((row.part, item.build(&mut tensors)?));
+    }
+    let ops = Arc::from((config.arch().ops)(layer));
+    Ok(Block { ops, weights })
+}
+
+/// A weight of the model by its module: what the loader goes through.
+#[derive(Debug)]
+pub(super) struct Item {
+    /// As in `model.layers.0.self_attn.q_proj`.
+    pub(super) module: String,
+    pub(super) form: Form,
+}
+
+/// What a weight is.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Form {
+    /// A vector of this length.
+    Vector(usize),
+    /// A matrix, with a bias of `rows` values or without.
+    Matrix {
+        rows: usize,
+        cols: usize,
+        bias: bool,
+    },
+}
+
+impl Item {
+    /// The weight that a row stands for in block `layer`.
+    pub(super) fn of_row(config: &Config, layer: usize, row: &Row) -> Self {
+        let module = format!("{}.{layer}.{}", config.arch().blocks, row.module);
+        let form = match row.kind {
+            Kind::Vector(len) => Form::Vector(len.of(config)),
+            Kind::Matrix { rows, cols, bias } => Form::Matrix {
+                rows: rows.of(config),
+                cols: cols.of(config),
+                bias: bias.present(config),
+            },
+        };
+        Self { module, form }
+    }
+
+    /// The embedding or the head, `[vocabulary, hidden]`.
+    pub(super) fn vocabulary(config: &Config, module: &str) -> Self {
+        let form = Form::Matrix {
+            rows: config.vocabulary,
+            cols: config.hidden,
+            bias: false,
+        };
+        let module = module.into();
+        Self { module, form }
+    }
+
+    fn named(&self, tensor: &str) -> String {
+        format!("{}.{tensor}", self.module)
+    }
+
+    /// Its tensors when it is not quantized.
+    pub(super) fn needed(&self) -> Vec<Needed> {
+        let tensor = |name: &str, shape: &[usize]| Needed {
+            name: self.named(name),
+            shape: shape.to_vec(),
+        };
+        match self.form {
+            Form::Vector(len) => vec![tensor("weight", &[len])],
+            Form::Matrix { rows, cols, bias } => {
+                let mut list = vec![tensor("weight", &[rows, cols])];
+                list.extend(bias.then(|| tensor("bias", &[rows])));
+                list
+            }
+        }
+    }
+
+    /// Takes its tensors, as `needed` lists them, from the front of `tensors`.
+    pub(super) fn build(
+        &self,
+        tensors: &mut impl Iterator<Item = Tensor>,
+    ) -> Result<Slotted<Stored>> {
+        let mut parts = Vec::new();
+        for wanted in self.needed() {
+            let tensor = tensors.next().filter(|t| t.name == wanted.name);
+            let tensor = tensor.ok_or_else(|| {
+                let what = format!("tensor {:?} was asked for and not supplied", wanted.name);
+                Error::new(Code::Internal, what)
+            })?;
+            wanted.check(&tensor.shape)?;
+            parts.push(tensor);
+        }
+        match self.form {
+            Form::Vector(_) => Ok(Slotted::Vector(floats(&parts[0])?)),
+            Form::Matrix { .. } => Ok(Slotted::Matrix {
+                bias: parts.get(1).map(floats).transpose()?,
+                weight: Stored::Dense(parts.swap_remove(0)),
+            }),
+        }
+    }
+}
+
+impl Needed {
+    /// `shape` when the checkpoint's tensor has another one.
+    pub(super) fn check(&self, found: &[usize]) -> Result<()> {
+        if found == self.shape {
+            return Ok(());
+        }
+        let what = format!("shape {found:?}, config.json asks for {:?}", self.shape);
+        Err(Error::new(Code::Shape, what).at(format!("tensor {:?}", self.name)))
+    }
+}
+
+/// All values of a small tensor: norms and biases.
+fn floats(tensor: &Tensor) -> Result<Vec<f32>> {
+    let floats = tensor.view().and_then(|t| t.to_f32());
+    floats.map_err(|e| e.at(format!("tensor {:?}", tensor.name)))
+}
