@@ -4,8 +4,9 @@ use super::RoundOptions;
 use super::factor::{Factor, Factored, Factoring};
 use super::gptq::{GptqOptions, Order, Quality, Rounding};
 use super::hessian::Hessian;
-use super::observer::{self, Observer};
+use super::observer::{Observer, group_params};
 use crate::cpu::{Cpu, Isa};
+use crate::kernels::matmul::Weight;
 use crate::matrix::QuantizedMatrix;
 use crate::scheme::Scheme;
 use crate::tensor::{Dtype, TensorRef};
@@ -77,7 +78,8 @@ fn gptq(
     let shape = [rows, cols];
     let view = TensorRef::new(Dtype::F32, &shape, &bytes).unwrap();
     let mut r = Rounding::new(rows, cols, scheme.parse().unwrap(), options(order)).unwrap();
-    while !r.step(cpu, view, &f).unwrap() {}
+    let weight = Weight::dense(view).unwrap();
+    while !r.step(cpu, &weight, &f) {}
     r.finish(&f).unwrap()
 }
 
@@ -153,7 +155,7 @@ fn paper(w: &[f32], n: usize, h: &[f64], group: usize, bits: u8, order: Order) -
         let c = *column as usize;
         for r in 0..w.len() / n {
             let group_values = &w[r * n + c / group * group..][..group];
-            let (scale, _) = observer::group_params(group_values, &scheme, &options(order));
+            let (scale, _) = group_params(group_values, bits, true, Observer::MinMax, Dtype::F32);
             let target = left[r * n + c];
             let q = (target / f64::from(scale))
                 .round_ties_even()
