@@ -1,3 +1,5 @@
+//! Asks the linker for what a Node module needs.
+
 fn main() {
     napi_build::setup();
 }

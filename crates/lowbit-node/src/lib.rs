@@ -1,1 +1,178 @@
 //! lowbit for Node: each function is one call into `lowbit::port`.
+//!
+//! State lives in an `Arc` that every future holds on its own, so that a terminated worker thread
+//! can drop its environment while work is still running.
+#![allow(
+    missing_docs,
+    missing_debug_implementations,
+    clippy::needless_pass_by_value,
+    reason = "ts/binding.ts documents the functions; napi hands arguments by value"
+)]
+
+use lowbit::port::{Host, Port};
+use napi::bindgen_prelude::{Float32Array, PromiseRaw, ToNapiValue, Uint8Array};
+use napi::{Env, JsError, Result};
+use napi_derive::napi;
+use std::future::Future;
+use std::sync::Arc;
+
+#[napi(object)]
+pub struct Polled {
+    pub ask: String,
+    pub data: Vec<Uint8Array>,
+}
+
+impl From<lowbit::port::Polled> for Polled {
+    fn from(polled: lowbit::port::Polled) -> Self {
+        Self {
+            ask: polled.ask,
+            data: polled.data.into_iter().map(Uint8Array::new).collect(),
+        }
+    }
+}
+
+#[napi(object)]
+pub struct Scored {
+    pub sums: String,
+    pub kl: Float32Array,
+}
+
+/// Runs `work` off the JavaScript thread; its error becomes a JavaScript error with a `code`.
+fn promise<T, V>(
+    env: &Env,
+    work: impl Future<Output = lowbit::Result<T>> + Send + 'static,
+    value: impl FnOnce(T) -> V + 'static,
+) -> Result<PromiseRaw<'_, V>>
+where
+    T: Send + 'static,
+    V: ToNapiValue,
+{
+    let settled = async move { Ok(work.await) };
+    env.spawn_future_with_callback(settled, move |env, outcome| match outcome {
+        Ok(result) => Ok(value(result)),
+        Err(e) => {
+            let error = napi::Error::new(e.code.name(), e.to_string());
+            Err(JsError::from(error).into_unknown(*env).into())
+        }
+    })
+}
+
+/// JavaScript may change or detach its arrays while work runs, so they are copied.
+fn copies(arrays: &[Uint8Array]) -> Vec<Vec<u8>> {
+    arrays.iter().map(|a| a.to_vec()).collect()
+}
+
+#[napi]
+pub struct Binding {
+    port: Arc<Port>,
+}
+
+#[napi]
+impl Binding {
+    #[napi(constructor)]
+    #[allow(
+        clippy::new_without_default,
+        reason = "JavaScript has constructors only"
+    )]
+    pub fn new() -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            port: Arc::new(Port::new(Host { threads })),
+        }
+    }
+
+    #[napi]
+    pub fn catalog<'e>(&self, env: &'e Env) -> Result<PromiseRaw<'e, String>> {
+        let port = Arc::clone(&self.port);
+        promise(env, async move { port.catalog() }, |json| json)
+    }
+
+    #[napi]
+    pub fn model_open<'e>(&self, env: &'e Env, request: String) -> Result<PromiseRaw<'e, u32>> {
+        let port = Arc::clone(&self.port);
+        promise(env, async move { port.model_open(&request).await }, |h| h)
+    }
+
+    #[napi]
+    pub fn model_poll<'e>(
+        &self,
+        env: &'e Env,
+        model: u32,
+        answer: Vec<Uint8Array>,
+    ) -> Result<PromiseRaw<'e, Polled>> {
+        let (port, answer) = (Arc::clone(&self.port), copies(&answer));
+        let work = async move { port.model_poll(model, answer).await };
+        promise(env, work, Polled::from)
+    }
+
+    #[napi]
+    pub fn session_open<'e>(
+        &self,
+        env: &'e Env,
+        model: u32,
+        request: String,
+    ) -> Result<PromiseRaw<'e, u32>> {
+        let port = Arc::clone(&self.port);
+        let work = async move { port.session_open(model, &request).await };
+        promise(env, work, |h| h)
+    }
+
+    #[napi]
+    pub fn session_push<'e>(
+        &self,
+        env: &'e Env,
+        session: u32,
+        tokens: &[u32],
+    ) -> Result<PromiseRaw<'e, ()>> {
+        let (port, tokens) = (Arc::clone(&self.port), tokens.to_vec());
+        promise(
+            env,
+            async move { port.session_push(session, &tokens) },
+            |()| (),
+        )
+    }
+
+    #[napi]
+    pub fn session_next<'e>(&self, env: &'e Env, session: u32) -> Result<PromiseRaw<'e, String>> {
+        let port = Arc::clone(&self.port);
+        promise(env, async move { port.session_next(session).await }, |s| s)
+    }
+
+    #[napi]
+    pub fn logits<'e>(
+        &self,
+        env: &'e Env,
+        model: u32,
+        tokens: &[u32],
+    ) -> Result<PromiseRaw<'e, Float32Array>> {
+        let (port, tokens) = (Arc::clone(&self.port), tokens.to_vec());
+        let work = async move { port.logits(model, &tokens).await };
+        promise(env, work, Float32Array::new)
+    }
+
+    #[napi]
+    pub fn score<'e>(
+        &self,
+        env: &'e Env,
+        model: u32,
+        reference: u32,
+        tokens: &[u32],
+    ) -> Result<PromiseRaw<'e, Scored>> {
+        let (port, tokens) = (Arc::clone(&self.port), tokens.to_vec());
+        let work = async move { port.score(model, reference, &tokens).await };
+        promise(env, work, |s| Scored {
+            sums: s.sums,
+            kl: Float32Array::new(s.kl),
+        })
+    }
+
+    #[napi]
+    pub fn close<'e>(&self, env: &'e Env, handle: u32) -> Result<PromiseRaw<'e, ()>> {
+        let port = Arc::clone(&self.port);
+        let work = async move {
+            port.close(handle);
+            Ok(())
+        };
+        promise(env, work, |()| ())
+    }
+}

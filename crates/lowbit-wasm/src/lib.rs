@@ -1,1 +1,121 @@
 //! lowbit for browsers: each function is one call into `lowbit::port`.
+#![allow(
+    missing_docs,
+    missing_debug_implementations,
+    reason = "the contract is documented at ts/binding.ts and at lowbit::port"
+)]
+
+use js_sys::{Array, Float32Array, Object, Reflect, Uint8Array, Uint32Array};
+use lowbit::port::{Host, Port};
+use std::rc::Rc;
+use wasm_bindgen::prelude::*;
+
+type Result<T> = std::result::Result<T, JsValue>;
+
+/// A JavaScript error with our code.
+fn thrown(error: &lowbit::Error) -> JsValue {
+    let js = js_sys::Error::new(&error.to_string());
+    set(&js, "code", &error.code.name().into());
+    js.into()
+}
+
+/// Sets a property of an object that was just made, which cannot fail.
+fn set(object: &Object, name: &str, value: &JsValue) {
+    let done = Reflect::set(object, &name.into(), value);
+    debug_assert!(done.is_ok(), "a fresh object takes properties");
+}
+
+fn bytes(arrays: &[Uint8Array]) -> Vec<Vec<u8>> {
+    arrays.iter().map(Uint8Array::to_vec).collect()
+}
+
+fn polled(polled: lowbit::Result<lowbit::port::Polled>) -> Result<JsValue> {
+    let polled = polled.map_err(|e| thrown(&e))?;
+    let data: Array = polled
+        .data
+        .iter()
+        .map(|d| Uint8Array::from(&d[..]))
+        .collect();
+    let object = Object::new();
+    set(&object, "ask", &polled.ask.into());
+    set(&object, "data", &data);
+    Ok(object.into())
+}
+
+/// Reports panics on the console before the instance traps.
+#[wasm_bindgen(start)]
+pub fn start() {
+    console_error_panic_hook::set_once();
+}
+
+#[wasm_bindgen]
+pub struct Binding {
+    port: Rc<Port>,
+}
+
+#[wasm_bindgen]
+impl Binding {
+    #[wasm_bindgen(constructor)]
+    #[allow(
+        clippy::new_without_default,
+        reason = "JavaScript has constructors only"
+    )]
+    pub fn new() -> Self {
+        Self {
+            port: Rc::new(Port::new(Host { threads: 1 })),
+        }
+    }
+
+    pub async fn catalog(&self) -> Result<String> {
+        self.port.catalog().map_err(|e| thrown(&e))
+    }
+
+    #[wasm_bindgen(js_name = modelOpen)]
+    pub async fn model_open(&self, request: String) -> Result<u32> {
+        let handle = self.port.model_open(&request).await;
+        handle.map_err(|e| thrown(&e))
+    }
+
+    #[wasm_bindgen(js_name = modelPoll)]
+    pub async fn model_poll(&self, model: u32, answer: Vec<Uint8Array>) -> Result<JsValue> {
+        polled(self.port.model_poll(model, bytes(&answer)).await)
+    }
+
+    #[wasm_bindgen(js_name = sessionOpen)]
+    pub async fn session_open(&self, model: u32, request: String) -> Result<u32> {
+        let handle = self.port.session_open(model, &request).await;
+        handle.map_err(|e| thrown(&e))
+    }
+
+    #[wasm_bindgen(js_name = sessionPush)]
+    pub async fn session_push(&self, session: u32, tokens: Uint32Array) -> Result<()> {
+        let pushed = self.port.session_push(session, &tokens.to_vec());
+        pushed.map_err(|e| thrown(&e))
+    }
+
+    #[wasm_bindgen(js_name = sessionNext)]
+    pub async fn session_next(&self, session: u32) -> Result<String> {
+        let step = self.port.session_next(session).await;
+        step.map_err(|e| thrown(&e))
+    }
+
+    pub async fn logits(&self, model: u32, tokens: Uint32Array) -> Result<Float32Array> {
+        let logits = self.port.logits(model, &tokens.to_vec()).await;
+        logits
+            .map(|l| Float32Array::from(&l[..]))
+            .map_err(|e| thrown(&e))
+    }
+
+    pub async fn score(&self, model: u32, reference: u32, tokens: Uint32Array) -> Result<JsValue> {
+        let scored = self.port.score(model, reference, &tokens.to_vec()).await;
+        let scored = scored.map_err(|e| thrown(&e))?;
+        let object = Object::new();
+        set(&object, "sums", &scored.sums.into());
+        set(&object, "kl", &Float32Array::from(&scored.kl[..]));
+        Ok(object.into())
+    }
+
+    pub async fn close(&self, handle: u32) {
+        self.port.close(handle);
+    }
+}

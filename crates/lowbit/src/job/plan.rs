@@ -16,7 +16,8 @@ use crate::model::config::Config;
 use crate::model::load::{Loader, TensorInfo};
 use crate::model::weights::{self, Linear};
 use crate::round::observer::Observer;
-use crate::round::{GptqOptions, Needs, Order, RoundOptions, Rounder};
+use crate::round::gptq::{GptqOptions, Order};
+use crate::round::{self, Method, RoundOptions};
 use crate::scheme::Scheme;
 use crate::tensor::Dtype;
 use serde_json::{Value, json};
@@ -46,7 +47,7 @@ pub struct Plan {
     /// The model.
     pub model: Config,
     /// The rounder.
-    pub method: &'static Rounder,
+    pub method: &'static Method,
     /// Where quantized tensors go.
     pub layout: &'static dyn Layout,
     /// Linears to quantize, in production order.
@@ -87,7 +88,7 @@ impl Plan {
             return Err(Error::new(Code::DuplicateKey, "a tensor is listed twice"));
         }
         let options = &request.options;
-        let method = Rounder::parse(&options.method)?;
+        let method = round::find(&options.method)?;
         let layout = layout::find(&options.format)?;
         let (layers, ignored) = choose_layers(&model, options, &by_name)?;
         let calibration = check_calibration(method, request.calibration, &model)?;
@@ -150,7 +151,7 @@ impl Plan {
     pub(super) fn outputs_of(&self, layer: &Layer) -> Vec<Planned> {
         let Linear { rows, cols, .. } = layer.linear;
         let options = self.round_options(layer);
-        let by_index = self.method.needs == Needs::Hessian
+        let by_index = self.method.needs_calibration
             && options.gptq.order == Order::Group
             && layer.scheme.group_cols(cols).is_ok_and(|g| g < cols);
         let module = &layer.linear.module;
@@ -314,11 +315,11 @@ fn parse_scale_dtype(name: &str) -> Result<Dtype> {
 }
 
 fn check_calibration(
-    method: &Rounder,
+    method: &Method,
     calibration: Option<Calibration>,
     model: &Config,
 ) -> Result<Option<Calibration>> {
-    if method.needs == Needs::Nothing {
+    if !method.needs_calibration {
         return Ok(None);
     }
     let Some(set) = calibration.filter(|c| c.samples > 0 && c.length > 0) else {

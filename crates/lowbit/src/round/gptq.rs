@@ -8,8 +8,7 @@
 
 use super::factor::Factor;
 use super::gptq_tile::{ROWS, Rounded, Spec, Tile};
-use super::observer::group_params;
-use super::{Needs, RoundOptions, Rounder};
+use super::{RoundOptions, observer};
 use crate::cpu::Cpu;
 use crate::error::Result;
 use crate::kernels::matmul::Weight;
@@ -19,12 +18,6 @@ use crate::pack;
 use crate::scheme::Scheme;
 
 pub use super::order::Order;
-
-pub(super) const ROUNDER: Rounder = Rounder {
-    name: "gptq",
-    about: "Rounds column by column; later columns make up for the errors of earlier ones.",
-    needs: Needs::Hessian,
-};
 
 /// Multiply-adds that one step does per thread at most, about 50 ms of work.
 const STEP_WORK: usize = 1 << 31;
@@ -95,14 +88,7 @@ impl Rounding {
         let first = self.next;
         let last = (first + count).min(self.tiles.len());
         let (scheme, options) = (self.scheme, self.options);
-        let params = move |values: &[f32]| {
-            let RoundOptions {
-                observer,
-                scale_dtype,
-                ..
-            } = options;
-            group_params(values, scheme.bits, scheme.symmetric, observer, scale_dtype)
-        };
+        let params = move |values: &[f32]| observer::group_params(values, &scheme, &options);
         let spec = Spec {
             bits: scheme.bits,
             group: self.group,

@@ -4,7 +4,7 @@ use super::RoundOptions;
 use super::factor::{Factor, Factored, Factoring};
 use super::gptq::{GptqOptions, Order, Quality, Rounding};
 use super::hessian::Hessian;
-use super::observer::{Observer, group_params};
+use super::observer::{self, Observer};
 use crate::cpu::{Cpu, Isa};
 use crate::kernels::matmul::Weight;
 use crate::matrix::QuantizedMatrix;
@@ -155,7 +155,7 @@ fn paper(w: &[f32], n: usize, h: &[f64], group: usize, bits: u8, order: Order) -
         let c = *column as usize;
         for r in 0..w.len() / n {
             let group_values = &w[r * n + c / group * group..][..group];
-            let (scale, _) = group_params(group_values, bits, true, Observer::MinMax, Dtype::F32);
+            let (scale, _) = observer::group_params(group_values, &scheme, &options(order));
             let target = left[r * n + c];
             let q = (target / f64::from(scale))
                 .round_ties_even()

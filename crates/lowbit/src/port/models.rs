@@ -1,0 +1,199 @@
+//! Models on their way from a checkpoint's tensors to an engine.
+
+use super::parse::{from_value, parse};
+use super::placement::Placement;
+use super::{Host, Polled};
+use crate::cpu::{Compute, Cpu, Isa};
+use crate::error::{Code, Error, Result, nearest};
+use crate::model::load::{Loader, Source, TensorInfo};
+use crate::session::Engine;
+use crate::tensor::{Dtype, Tensor, checked_bytes};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// A checkpoint's headers and how its model is to run.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ModelRequest {
+    config: Value,
+    tensors: Vec<Value>,
+    #[serde(default)]
+    device: Option<String>,
+    #[serde(default)]
+    compute: Option<String>,
+    #[serde(default)]
+    gpu_layers: Option<usize>,
+    #[serde(default)]
+    threads: Option<usize>,
+    #[serde(default)]
+    isa: Option<String>,
+    #[serde(default)]
+    context: Option<usize>,
+}
+
+/// A tensor as a header lists it.
+#[derive(Debug, Deserialize)]
+pub(super) struct TensorRequest {
+    name: String,
+    dtype: String,
+    shape: Vec<usize>,
+    #[serde(default)]
+    #[expect(dead_code, reason = "which shard holds it is the caller's to know")]
+    file: Option<String>,
+}
+
+/// Reads the list of a checkpoint's tensors.
+pub(super) fn tensors(list: Vec<Value>) -> Result<Vec<TensorInfo>> {
+    let one = |value| {
+        let t: TensorRequest = from_value("tensors", value)?;
+        let dtype = Dtype::parse(&t.dtype).map_err(|e| e.at(format!("tensor {:?}", t.name)))?;
+        Ok(TensorInfo {
+            name: t.name,
+            dtype,
+            shape: t.shape,
+        })
+    };
+    list.into_iter().map(one).collect()
+}
+
+/// Instruction set and threads as a request asks for them.
+pub(super) fn cpu(host: Host, threads: Option<usize>, isa: Option<&str>) -> Result<Cpu> {
+    let isa = isa.map_or(Ok(Isa::detect()), Isa::parse)?;
+    let threads = threads.unwrap_or(host.threads);
+    if !(1..=1024).contains(&threads) {
+        let what = format!("threads is {threads}");
+        return Err(Error::new(Code::Option, what).remedy("use 1 to 1024"));
+    }
+    Cpu::new(isa, threads)
+}
+
+/// One of a few names; `option` names the nearest.
+fn choice<'a>(what: &str, value: Option<&str>, known: &[&'a str]) -> Result<&'a str> {
+    let value = value.unwrap_or(known[0]);
+    if let Some(name) = known.iter().find(|k| **k == value) {
+        return Ok(name);
+    }
+    let near = nearest(value, known.iter().copied()).unwrap_or(known[0]);
+    let error = Error::new(Code::Option, format!("unknown {what} {value:?}"));
+    Err(error.remedy(format!("did you mean {near:?}?")))
+}
+
+/// A model that is being loaded.
+#[derive(Debug)]
+pub(super) struct Loading {
+    loader: Loader,
+    infos: BTreeMap<String, TensorInfo>,
+    asked: Vec<String>,
+    placed: usize,
+    placement: Placement,
+    context: usize,
+}
+
+impl Loading {
+    /// Checks everything that can be checked before a tensor is read.
+    pub(super) async fn open(host: Host, request: &str) -> Result<Self> {
+        let r: ModelRequest = parse("model", request)?;
+        let cpu = cpu(host, r.threads, r.isa.as_deref())?;
+        let _device = choice("device", r.device.as_deref(), &["auto", "cpu", "gpu"])?;
+        let quantized = r.config.get("quantization_config").is_some();
+        let compute = match choice("compute", r.compute.as_deref(), &["auto", "f32", "int8"])? {
+            "auto" if quantized && cpu.isa > Isa::Simd128 => Compute::Int8,
+            "int8" => Compute::Int8,
+            _ => Compute::F32,
+        };
+        let source = Source {
+            tensors: tensors(r.tensors)?,
+            config: r.config,
+        };
+        let loader = Loader::new(&source)?;
+        let infos = source.tensors.into_iter().map(|t| (t.name.clone(), t));
+        let _ = r.gpu_layers;
+        Ok(Self {
+            context: r.context.unwrap_or(usize::MAX),
+            loader,
+            infos: infos.collect(),
+            asked: Vec::new(),
+            placed: 0,
+            placement: Placement::new(cpu, compute),
+        })
+    }
+
+    /// Places what was asked for and asks for more; `None` when the model is complete.
+    pub(super) fn poll(&mut self, answer: Vec<Vec<u8>>) -> Result<Option<Polled>> {
+        if !self.asked.is_empty() {
+            let tensors = self.received(answer)?;
+            let piece = self.loader.supply(tensors)?;
+            self.placement.place(piece)?;
+            self.placed += 1;
+        }
+        self.asked = self.loader.wants().unwrap_or_default();
+        let total = self.loader.pieces();
+        let ask = json!({
+            "kind": "read", "tensors": self.asked, "done": self.placed, "total": total,
+        });
+        Ok((!self.asked.is_empty()).then(|| Polled {
+            ask: ask.to_string(),
+            data: Vec::new(),
+        }))
+    }
+
+    /// The engine, and `done` with what is worth knowing about it.
+    pub(super) fn finish(self) -> Result<(Engine, Polled)> {
+        let mut config = self.loader.config().clone();
+        config.context = config.context.min(self.context);
+        let p = &self.placement;
+        let compute = if p.tally.quantized {
+            p.compute
+        } else {
+            Compute::F32
+        };
+        let info = json!({
+            "architecture": config.arch().name,
+            "layers": config.layers,
+            "hidden": config.hidden,
+            "vocabulary": config.vocabulary,
+            "context": config.context,
+            "device": "cpu",
+            "compute": compute.name(),
+            "gpuLayers": 0,
+            "isa": p.cpu.isa.name(),
+            "threads": p.cpu.threads(),
+            "weightBytes": p.weight_bytes(),
+            "bitsPerWeight": p.tally.bits_per_weight(),
+            "scheme": p.tally.scheme(),
+        });
+        let done = Polled {
+            ask: json!({"kind": "done", "info": info}).to_string(),
+            data: Vec::new(),
+        };
+        Ok((self.placement.finish(config)?, done))
+    }
+
+    fn received(&self, answer: Vec<Vec<u8>>) -> Result<Vec<Tensor>> {
+        if answer.len() != self.asked.len() {
+            let what = format!("{} of {} tensors came", answer.len(), self.asked.len());
+            return Err(Error::new(Code::Internal, what));
+        }
+        let named = self.asked.iter().zip(answer);
+        named
+            .map(|(name, bytes)| self.tensor(name, bytes))
+            .collect()
+    }
+
+    fn tensor(&self, name: &str, bytes: Vec<u8>) -> Result<Tensor> {
+        let info = self.infos.get(name);
+        let info = info.ok_or_else(|| Error::new(Code::Internal, format!("no tensor {name:?}")))?;
+        let wanted = checked_bytes(info.dtype, &info.shape)?;
+        if bytes.len() as u64 != wanted {
+            let what = format!("{} of {wanted} bytes came", bytes.len());
+            return Err(Error::new(Code::Truncated, what).at(format!("tensor {name:?}")));
+        }
+        Ok(Tensor {
+            name: info.name.clone(),
+            dtype: info.dtype,
+            shape: info.shape.clone(),
+            bytes,
+        })
+    }
+}

@@ -1,0 +1,96 @@
+//! One model on its devices: embedding and first blocks on the CPU, the rest where it was placed.
+
+use super::{Cache, Output, Want, top};
+use crate::cpu::Cpu;
+use crate::error::{Code, Error, Result};
+use crate::model::Model;
+use crate::model::config::Config;
+use crate::model::forward;
+
+/// Multiply-adds that one step of a prefill may take: about 100 ms on two slow cores.
+const STEP_WORK: usize = 4_000_000_000;
+
+/// A model that sequences run on; it is shared, their caches are not.
+#[derive(Debug)]
+pub struct Engine {
+    /// The part that runs on the CPU; `head` is only used when no GPU holds it.
+    pub model: Model,
+    /// Instruction set and threads.
+    pub cpu: Cpu,
+}
+
+impl Engine {
+    /// A model whose blocks are all on the CPU.
+    pub fn new(model: Model, cpu: Cpu) -> Self {
+        Self { model, cpu }
+    }
+
+    /// The configuration of the model.
+    pub fn config(&self) -> &Config {
+        &self.model.config
+    }
+
+    /// An empty cache for at most `capacity` tokens, limited by the model's context.
+    pub fn new_cache(&self, capacity: usize) -> Result<Cache> {
+        Ok(Cache::new(self.config(), self.model.blocks.len(), capacity))
+    }
+
+    /// Tokens that one step of a prefill takes, so that progress and aborts come through.
+    pub fn step_tokens(&self) -> usize {
+        let c = self.config();
+        let block =
+            c.hidden * (2 * c.heads + 2 * c.kv_heads) * c.head_dim + 3 * c.hidden * c.intermediate;
+        (STEP_WORK / (c.layers * block).max(1)).clamp(16, 256)
+    }
+
+    /// Runs `tokens` behind what `cache` holds; on an error the cache is as it was.
+    ///
+    /// `context` when they do not fit, `option` when an id is outside the vocabulary.
+    pub async fn forward(&self, cache: &mut Cache, tokens: &[u32], want: Want) -> Result<Output> {
+        self.check(tokens)?;
+        cache.reserve(tokens.len())?;
+        let output = self.run(cache, tokens, want).await;
+        match &output {
+            Ok(_) => cache.advance(tokens.len()),
+            Err(_) => cache.restore(),
+        }
+        output
+    }
+
+    fn check(&self, tokens: &[u32]) -> Result<()> {
+        let vocabulary = self.config().vocabulary;
+        if tokens.is_empty() {
+            return Err(Error::new(Code::Option, "no tokens to run"));
+        }
+        match tokens.iter().find(|t| **t as usize >= vocabulary) {
+            Some(t) => Err(Error::new(
+                Code::Option,
+                format!("token {t} is outside the model's vocabulary of {vocabulary}"),
+            )
+            .remedy("use the tokenizer that came with the model")),
+            None => Ok(()),
+        }
+    }
+
+    async fn run(&self, cache: &mut Cache, tokens: &[u32], want: Want) -> Result<Output> {
+        let mut hidden = forward::embed(&self.model, tokens)?;
+        let Cache {
+            layers, scratch, ..
+        } = cache;
+        for (block, layer) in self.model.blocks.iter().zip(layers) {
+            forward::run_block(&self.cpu, scratch, block, layer, &mut hidden, None)?;
+        }
+        self.head(&hidden, want)
+    }
+
+    fn head(&self, hidden: &[f32], want: Want) -> Result<Output> {
+        let last = &hidden[hidden.len() - self.config().hidden..];
+        let logits = |hidden| forward::logits(&self.cpu, &self.model, hidden);
+        match want {
+            Want::Nothing => Ok(Output::Nothing),
+            Want::Top(k) => Ok(Output::Top(top::select(&logits(last)?, k)?)),
+            Want::Last => Ok(Output::Logits(logits(last)?)),
+            Want::All => Ok(Output::Logits(logits(hidden)?)),
+        }
+    }
+}

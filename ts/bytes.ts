@@ -1,0 +1,55 @@
+/** Bytes to text and JSON, with the errors that a stranger's file deserves. */
+import { type ErrorCode, LowbitError } from './error.ts'
+
+/** One array of many. */
+export function concat(parts: readonly Uint8Array[]): Uint8Array {
+  const whole = new Uint8Array(parts.reduce((bytes, part) => bytes + part.length, 0))
+  let done = 0
+  for (const part of parts) {
+    whole.set(part, done)
+    done += part.length
+  }
+  return whole
+}
+
+/** Decodes UTF-8 without a byte order mark; anything else is refused with `code`. */
+export function textOf(bytes: Uint8Array, code: ErrorCode, place: string): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true }).decode(bytes)
+  } catch (cause) {
+    throw new LowbitError(code, 'The text is not UTF-8', { place, cause })
+  }
+}
+
+/** A JSON object: a map from string to whatever the file says. */
+export type Json = Readonly<Record<string, unknown>>
+
+/** Parses a JSON object; anything else is refused with `code`. */
+export function objectOf(text: string, code: ErrorCode, place: string): Json {
+  let value: unknown
+  try {
+    value = JSON.parse(text)
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause)
+    throw new LowbitError(code, `Not JSON: ${why.slice(0, 200)}`, { place, cause })
+  }
+  if (isObject(value)) return value
+  throw new LowbitError(code, 'Not a JSON object', { place })
+}
+
+/** Whether a parsed value is a JSON object. */
+export function isObject(value: unknown): value is Json {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
+/** `1.5 MB`: a size as people read it, in powers of 1000. */
+export function bytesText(bytes: number): string {
+  const units = ['B', 'kB', 'MB', 'GB', 'TB']
+  let unit = 0
+  let value = bytes
+  while (value >= 999.5 && unit < units.length - 1) {
+    value /= 1000
+    unit++
+  }
+  return `${unit === 0 ? value : value.toPrecision(3)} ${units[unit]}`
+}
