@@ -43,19 +43,24 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
-    /// `unsupported` for heads that are not whole vectors of 4 or wider than 256.
+    /// `unsupported` for heads wider than 256.
     pub(crate) fn check(self) -> Result<()> {
-        if self.head_dim.is_multiple_of(4) && (4..=HEAD_DIM_MAX).contains(&self.head_dim) {
+        if self.head_dim <= HEAD_DIM_MAX {
             return Ok(());
         }
         let what = format!("attention heads of {} columns on the GPU", self.head_dim);
         Err(Error::new(Code::Unsupported, what)
-            .remedy("multiples of 4 up to 256 work; use device \"cpu\""))
+            .remedy(format!("up to {HEAD_DIM_MAX} work; use device \"cpu\"")))
     }
 
-    /// Floats of one position in a cache.
-    pub(crate) fn kv_width(self) -> usize {
-        self.kv_heads * self.head_dim
+    /// Vectors of 4 in a head of the caches.
+    fn quads(self) -> usize {
+        self.head_dim.div_ceil(4)
+    }
+
+    /// Floats of one position in a cache: heads are padded to whole vectors of 4.
+    pub(crate) fn cache_width(self) -> usize {
+        self.kv_heads * self.quads() * 4
     }
 }
 
@@ -67,11 +72,15 @@ pub(crate) fn append(
     new: [&wgpu::Buffer; 2],
     cache: [&wgpu::Buffer; 2],
 ) -> Result<Dispatch> {
-    let width = (shape.kv_width() / 4) as u32;
-    let stride = (align(shape.kv_width()) / 4) as u32;
-    let params = gpu.uniform("append", &[stride, width, 0, 0])?;
+    let words = [
+        align(shape.kv_heads * shape.head_dim),
+        shape.kv_heads,
+        shape.head_dim,
+        shape.quads(),
+    ];
+    let params = gpu.uniform("append", &words.map(|w| w as u32))?;
     let grid = Grid::Spread {
-        per_token: width,
+        per_token: (shape.kv_heads * shape.quads()) as u32,
         per_group: 64,
     };
     let buffers = [&params, now, new[0], new[1], cache[0], cache[1]];
@@ -94,11 +103,11 @@ pub(crate) fn attention(
     shape.check()?;
     let words = [
         (shape.heads / shape.kv_heads) as u32,
-        (shape.head_dim / 4) as u32,
-        (align(shape.heads * shape.head_dim) / 4) as u32,
-        (shape.kv_width() / 4) as u32,
+        shape.quads() as u32,
+        align(shape.heads * shape.head_dim) as u32,
+        (shape.cache_width() / 4) as u32,
         (1.0 / (shape.head_dim as f32).sqrt()).to_bits(),
-        0,
+        shape.head_dim as u32,
         0,
         0,
     ];
@@ -131,13 +140,21 @@ mod tests {
         c * f32::EPSILON * (1.0 + dim.sqrt() * size * size)
     }
 
+    /// Heads padded with zeros to whole vectors of 4.
+    fn padded(x: &[f32], dim: usize) -> Vec<f32> {
+        let pad = vec![0.0; dim.next_multiple_of(4) - dim];
+        x.chunks(dim)
+            .flat_map(|head| [head, &pad].concat())
+            .collect()
+    }
+
     fn check(bench: &Bench, heads: Heads, position: usize, tokens: usize, size: f32) {
         let shape = Shape {
             heads: heads.queries,
             kv_heads: heads.keys,
             head_dim: heads.dim,
         };
-        let (width, kv_width) = (heads.queries * heads.dim, shape.kv_width());
+        let (width, kv_width) = (heads.queries * heads.dim, heads.keys * heads.dim);
         let positions = position + tokens;
         let q = random(positions as u64, tokens * width, size);
         let keys = random(2, positions * kv_width, size);
@@ -145,10 +162,12 @@ mod tests {
         let now = bench.now(tokens, position, 0);
         let old = position * kv_width;
         let news = [&keys, &values].map(|x| bench.input(&x[old..], kv_width, align(kv_width)));
-        let cache = [&keys, &values].map(|x| {
-            let mut start = x[..old].to_vec();
-            start.resize(x.len(), 0.0);
-            bench.guarded(&start, kv_width, kv_width)
+        let padded = [&keys, &values].map(|x| padded(x, heads.dim));
+        let stride = shape.cache_width();
+        let cache = [0, 1].map(|i| {
+            let mut start = padded[i][..position * stride].to_vec();
+            start.resize(positions * stride, 1.0);
+            bench.guarded(&start, stride, stride)
         });
         let queries = bench.input(&q, width, align(width));
         let output = bench.guarded(&vec![0.0; q.len()], width, align(width));
@@ -159,8 +178,8 @@ mod tests {
             append.record(pass, tokens as u32);
             attend.record(pass, tokens as u32);
         });
-        assert_eq!(bench.run(cache[0], kv_width, kv_width, |_| {}), keys);
-        assert_eq!(bench.run(cache[1], kv_width, kv_width, |_| {}), values);
+        assert_eq!(bench.run(cache[0], stride, stride, |_| {}), padded[0]);
+        assert_eq!(bench.run(cache[1], stride, stride, |_| {}), padded[1]);
         let (keys, values) = (&keys, &values);
         let input = Input {
             q: &q,
@@ -181,7 +200,8 @@ mod tests {
             return;
         };
         let heads = |queries, keys, dim| Heads { queries, keys, dim };
-        check(&bench, heads(1, 1, 4), 0, 1, 1.0);
+        check(&bench, heads(1, 1, 2), 0, 1, 1.0);
+        check(&bench, heads(6, 3, 10), 5, 4, 1.0);
         check(&bench, heads(4, 2, 64), 0, 9, 1.0);
         check(&bench, heads(4, 1, 20), 62, 3, 2.0);
         check(&bench, heads(2, 2, 80), 63, 1, 1.0);
@@ -191,13 +211,11 @@ mod tests {
 
     #[test]
     fn heads_that_no_kernel_handles_are_refused() {
-        for head_dim in [6, 260] {
-            let shape = Shape {
-                heads: 1,
-                kv_heads: 1,
-                head_dim,
-            };
-            assert_eq!(shape.check().unwrap_err().code, Code::Unsupported);
-        }
+        let shape = Shape {
+            heads: 1,
+            kv_heads: 1,
+            head_dim: 258,
+        };
+        assert_eq!(shape.check().unwrap_err().code, Code::Unsupported);
     }
 }
