@@ -45,7 +45,7 @@ export interface Lowbit {
    * @example
    * const report = await quantize('./model', { out: './model-w4' })
    */
-  quantize(model: Place, options: QuantizeOptions): Promise<QuantizeReport>
+  readonly quantize: (model: Place, options: QuantizeOptions) => Promise<QuantizeReport>
   /**
    * Loads a checkpoint, quantized or not, to run it. Throws `config`, `missing-tensor`, `qparam`,
    * `no-device`, `aborted` and what the checkpoint deserves.
@@ -53,14 +53,14 @@ export interface Lowbit {
    * @example
    * const model = await load('./model-w4', { device: 'auto' })
    */
-  load(model: Place, options?: LoadOptions): Promise<Model>
+  readonly load: (model: Place, options?: LoadOptions) => Promise<Model>
   /**
    * Describes a checkpoint from its headers: format, schemes, bits per weight, every tensor.
    *
    * @example
    * const { bitsPerWeight } = await inspect('./model-w4')
    */
-  inspect(model: Place): Promise<Inspection>
+  readonly inspect: (model: Place) => Promise<Inspection>
   /**
    * Perplexity on a text and, with `reference`, the divergence from the original. A model that
    * is named by its place is loaded in `f32` for the call.
@@ -68,9 +68,9 @@ export interface Lowbit {
    * @example
    * const { perplexity } = await evaluate(model, { text, window: 512 })
    */
-  evaluate(model: Place | Model, options?: EvaluateOptions): Promise<Evaluation>
+  readonly evaluate: (model: Place | Model, options?: EvaluateOptions) => Promise<Evaluation>
   /** Methods, formats, architectures and error codes of this build. */
-  catalog(): Promise<Catalog>
+  readonly catalog: () => Promise<Catalog>
 }
 
 /** Joins a binding and a host to the functions of this package. */
@@ -83,7 +83,7 @@ export function createApi(binding: Binding, host: Host): Lowbit {
     return loadModel(binding, host, await source(place), options)
   }
 
-  return {
+  const api: Lowbit = {
     load,
     quantize: async (place, options) => quantizeModel(binding, host, await source(place), options),
     inspect: async (place) => inspectSource(binding, await source(place)),
@@ -104,9 +104,29 @@ export function createApi(binding: Binding, host: Host): Lowbit {
       }
     },
     async catalog() {
-      const catalog: Catalog = JSON.parse(await binding.catalog().catch(rethrow))
+      const catalog: Catalog = JSON.parse(await binding.catalog())
       return catalog
     },
+  }
+  return {
+    load: typed(api.load),
+    quantize: typed(api.quantize),
+    inspect: typed(api.inspect),
+    evaluate: typed(api.evaluate),
+    catalog: typed(api.catalog),
+  }
+}
+
+/** Nothing but a `LowbitError` leaves. */
+function typed<A extends unknown[], R>(
+  run: (...args: A) => Promise<R>,
+): (...args: A) => Promise<R> {
+  return async (...args) => {
+    try {
+      return await run(...args)
+    } catch (error) {
+      throw errorFrom(error)
+    }
   }
 }
 
@@ -132,8 +152,4 @@ async function loadedFor(
 
 function isModel(model: Place | Model): model is Model {
   return typeof model === 'object' && 'generate' in model
-}
-
-function rethrow(error: unknown): never {
-  throw errorFrom(error, 'internal')
 }

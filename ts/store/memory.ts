@@ -86,6 +86,7 @@ class Memory implements MemoryStore {
   }
 
   #file(name: string): Uint8Array {
+    checkName(name)
     const file = this.files.get(name)
     if (file) return file
     throw new LowbitError('not-found', 'The file does not exist', {
