@@ -55,8 +55,7 @@ function isMusl(): boolean {
   const report: unknown = process.report?.getReport()
   if (typeof report === 'object' && report !== null && 'header' in report) {
     const { header } = report
-    if (typeof header === 'object' && header !== null)
-      return !('glibcVersionRuntime' in header)
+    if (typeof header === 'object' && header !== null) return !('glibcVersionRuntime' in header)
   }
   try {
     return readFileSync('/usr/bin/ldd', 'utf8').includes('musl')
