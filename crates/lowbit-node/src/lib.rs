@@ -88,6 +88,24 @@ impl Binding {
     }
 
     #[napi]
+    pub fn header<'e>(
+        &self,
+        env: &'e Env,
+        head: &[u8],
+        file_bytes: f64,
+    ) -> Result<PromiseRaw<'e, String>> {
+        let (port, head) = (Arc::clone(&self.port), head.to_vec());
+        let work = async move { port.header(&head, file_bytes as u64) };
+        promise(env, work, |json| json)
+    }
+
+    #[napi]
+    pub fn index<'e>(&self, env: &'e Env, text: &[u8]) -> Result<PromiseRaw<'e, String>> {
+        let (port, text) = (Arc::clone(&self.port), text.to_vec());
+        promise(env, async move { port.index(&text) }, |json| json)
+    }
+
+    #[napi]
     pub fn model_open<'e>(&self, env: &'e Env, request: String) -> Result<PromiseRaw<'e, u32>> {
         let port = Arc::clone(&self.port);
         promise(env, async move { port.model_open(&request).await }, |h| h)

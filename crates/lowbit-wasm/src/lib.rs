@@ -81,6 +81,19 @@ impl Binding {
         self.port.catalog().map_err(|e| thrown(&e))
     }
 
+    pub async fn header(
+        &self,
+        head: Vec<u8>,
+        #[wasm_bindgen(js_name = fileBytes)] file_bytes: f64,
+    ) -> Result<String> {
+        let header = self.port.header(&head, file_bytes as u64);
+        header.map_err(|e| thrown(&e))
+    }
+
+    pub async fn index(&self, text: Vec<u8>) -> Result<String> {
+        self.port.index(&text).map_err(|e| thrown(&e))
+    }
+
     #[wasm_bindgen(js_name = modelOpen)]
     pub async fn model_open(&self, request: String) -> Result<u32> {
         let handle = self.port.model_open(&request).await;

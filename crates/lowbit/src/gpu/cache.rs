@@ -10,7 +10,7 @@ use crate::model::ops::Slot;
 /// Tokens for which memory is taken at first.
 const FIRST_TOKENS: usize = 256;
 
-/// One block's keys and values, f32 `[allocated, kv_heads · head_dim]`, and what reads them.
+/// One block's keys and values, f32 `[allocated, kv_heads, head_dim]` with padded heads, and what reads them.
 #[derive(Debug)]
 pub(super) struct LayerCache {
     keys: wgpu::Buffer,
@@ -21,7 +21,7 @@ pub(super) struct LayerCache {
 
 impl LayerCache {
     fn new(gpu: &Gpu, room: &Room, tokens: usize) -> Result<Self> {
-        let bytes = (tokens * room.heads.kv_width() * 4) as u64;
+        let bytes = (tokens * room.heads.cache_width() * 4) as u64;
         let keys = gpu.storage("keys", bytes)?;
         let values = gpu.storage("values", bytes)?;
         let cache = [&keys, &values];
@@ -53,7 +53,7 @@ pub struct GpuCache {
 impl GpuCache {
     /// `context` when one block's keys of `capacity` positions are more than a binding holds.
     pub(super) fn new(gpu: &Gpu, room: &Room, layers: usize, capacity: usize) -> Result<Self> {
-        let position_bytes = (room.heads.kv_width() * 4) as u64;
+        let position_bytes = (room.heads.cache_width() * 4) as u64;
         let most = usize::try_from(gpu.info().max_binding / position_bytes).unwrap_or(usize::MAX);
         if capacity > most {
             let what = format!("a context of {capacity} tokens; the GPU binds {most} at once");
@@ -121,7 +121,7 @@ impl GpuCache {
             return Ok(());
         }
         let allocated = needed.max(2 * self.allocated).min(self.capacity);
-        let bytes = (self.len * room.heads.kv_width() * 4) as u64;
+        let bytes = (self.len * room.heads.cache_width() * 4) as u64;
         let mut grown = Vec::new();
         for old in &self.layers {
             let new = LayerCache::new(gpu, room, allocated)?;

@@ -16,6 +16,8 @@ mod model;
 mod pipeline;
 mod record;
 mod shader;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use cache::GpuCache;
 pub use device::{Gpu, GpuInfo, GpuOptions};

@@ -32,3 +32,29 @@ pub(crate) fn add(
     let buffers = [&params, now, from, to];
     Ok(Dispatch::new(gpu, gpu.pipeline(&ADD, &[]), &buffers, grid))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::testing::Bench;
+    use crate::kernels::testing::random;
+
+    #[test]
+    fn sums_are_exact() {
+        let Some(bench) = Bench::new("add") else {
+            return;
+        };
+        let (tokens, stride) = (3, 96);
+        let x = random(1, tokens * stride, 1.0);
+        let y = random(2, tokens * stride, 1.0);
+        let now = bench.now(tokens, 0, 0);
+        let (from, to) = (
+            bench.input(&x, stride, stride),
+            bench.guarded(&y, stride, stride),
+        );
+        let dispatch = add(&bench.gpu, stride, &now, &from, &to).unwrap();
+        let found = bench.run(&to, stride, stride, |p| dispatch.record(p, tokens as u32));
+        let wanted: Vec<f32> = x.iter().zip(&y).map(|(a, b)| b + a).collect();
+        assert_eq!(found, wanted);
+    }
+}

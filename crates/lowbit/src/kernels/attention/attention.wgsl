@@ -1,7 +1,7 @@
 // y[t, h] = Σ_j softmax_j(q[t, h] · k[j, h'] / √d) · v[j, h'],   j ≤ position + t
 //
-// Causal, h' = h / (heads / kv_heads). q and y are [tokens, stride], k and v [capacity, kv width],
-// all f32 in vectors of 4; d = 4 · quads ≤ 256. Keys are taken in tiles of 64 with a running
+// Causal, h' = h / (heads / kv_heads). q and y are [tokens, stride] with heads of d ≤ 256 columns,
+// k and v [capacity, kv_heads, quads] in vectors of 4, padded with zeros; sums are f32. Keys are taken in tiles of 64 with a running
 // maximum m and sum l (FlashAttention, section 3.1: after each tile the accumulated output is
 // multiplied by exp(m_old − m_new)), so that no row of scores is ever stored.
 // One workgroup of 64 threads does one head of one token. For the scores, thread j does key j of
@@ -10,21 +10,23 @@
 struct Params {
     // Query heads for one key-value head.
     shared_by: u32,
+    // Vectors of 4 in a head of the caches.
     quads: u32,
     q_stride: u32,
+    // Vectors of 4 in a position of the caches.
     kv_stride: u32,
     scale: f32,
+    width: u32,
     unused0: u32,
     unused1: u32,
-    unused2: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<uniform> now: Pass;
 @group(0) @binding(2) var<storage, read> keys: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read> values: array<vec4<f32>>;
-@group(0) @binding(4) var<storage, read> queries: array<vec4<f32>>;
-@group(0) @binding(5) var<storage, read_write> output: array<vec4<f32>>;
+@group(0) @binding(4) var<storage, read> queries: array<f32>;
+@group(0) @binding(5) var<storage, read_write> output: array<f32>;
 
 const THREADS: u32 = 64u;
 const LOWEST: f32 = -3.0e38;
@@ -50,12 +52,16 @@ fn main(
     let head = group.x;
     let token = group.z;
     let first = (head / params.shared_by) * params.quads;
-    let at = token * params.q_stride + head * params.quads;
+    let at = token * params.q_stride + head * params.width;
     let slices = THREADS / params.quads;
     let slice = thread / params.quads;
     let quad = thread % params.quads;
     if (thread < params.quads) {
-        query[thread] = queries[at + thread];
+        var x = vec4<f32>(0.0);
+        for (var c = 0u; c < min(4u, params.width - 4u * thread); c++) {
+            x[c] = queries[at + 4u * thread + c];
+        }
+        query[thread] = x;
     }
     // Uniform over the workgroup: position and token are the same for all of its threads.
     let length = now.position + token + 1u;
@@ -102,6 +108,8 @@ fn main(
         for (var s = 0u; s < slices; s++) {
             whole += parts[s * params.quads + thread];
         }
-        output[at + thread] = whole / total;
+        for (var c = 0u; c < min(4u, params.width - 4u * thread); c++) {
+            output[at + 4u * thread + c] = whole[c] / total;
+        }
     }
 }

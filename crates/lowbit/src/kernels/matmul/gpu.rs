@@ -174,3 +174,7 @@ fn bind(gpu: &Gpu, matrix: &Matrix, now: &wgpu::Buffer, io: Io<'_>) -> Result<Ve
     }
     Ok(parts)
 }
+
+#[cfg(test)]
+#[path = "gpu_tests.rs"]
+mod tests;

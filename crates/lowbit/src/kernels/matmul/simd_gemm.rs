@@ -9,6 +9,9 @@ use super::simd_gemv::{plane, scale_and_zero};
 use super::weight::{Packed, Zeros};
 use std::ops::Range;
 
+/// Inputs that are read again for each panel rather than block by block.
+const CACHED: usize = 1 << 17;
+
 /// Widened weights, `[column][panel]`.
 type Tile<const P: usize> = [[Singles; P]; BLOCK];
 
@@ -34,29 +37,61 @@ pub(super) unsafe fn gemm<
 ) {
     const { assert!(N * S::LANES == P * ROWS && P <= 2 && M2 == 2 * M1 && M3 == 3 * M1) };
     let mut tile = [[Singles::default(); P]; BLOCK];
-    let mut start = 0;
-    while start < job.width {
-        let block = start..(start + BLOCK).min(job.width);
-        start = block.end;
-        for panel in panels.clone().step_by(P) {
-            for p in 0..P {
-                let source = (panel + p).min(panels.end - 1);
-                // SAFETY: the source panel and the block exist.
-                unsafe { widen::<S, P>(&job.w, source, p, &block, &mut tile) };
-            }
-            let mut row = job.first_row(panel) / M3 * M3;
-            while row < job.m {
-                // SAFETY: inputs are packed in steps of M3 rows, the tile is filled.
-                unsafe {
-                    match (job.m - row).div_ceil(M1) {
-                        1 => micro::<S, N, P, M1>(job, panel, row, &block, &tile),
-                        2 => micro::<S, N, P, M2>(job, panel, row, &block, &tile),
-                        _ => micro::<S, N, P, M3>(job, panel, row, &block, &tile),
-                    }
+    // Inputs that fit the second-level cache are read again for each panel, so that weights are
+    // read as they lie; of larger ones, one block is kept for all panels of the task.
+    let together = if job.m * job.width <= CACHED {
+        P
+    } else {
+        panels.len()
+    };
+    for first in panels.clone().step_by(together) {
+        let some = first..(first + together).min(panels.end);
+        let mut start = 0;
+        while start < job.width {
+            let block = start..(start + BLOCK).min(job.width);
+            start = block.end;
+            for panel in some.clone().step_by(P) {
+                for p in 0..P {
+                    let source = (panel + p).min(panels.end - 1);
+                    // SAFETY: the source panel and the block exist.
+                    unsafe { widen::<S, P>(&job.w, source, p, &block, &mut tile) };
                 }
-                row += M3;
+                // SAFETY: the tile is filled.
+                unsafe { rows::<S, N, P, M1, M2, M3>(job, panel, &block, &tile) };
             }
         }
+    }
+}
+
+/// All rows of inputs with one tile of weights.
+///
+/// # Safety
+/// As [`gemm`].
+#[inline(always)]
+unsafe fn rows<
+    S: Simd,
+    const N: usize,
+    const P: usize,
+    const M1: usize,
+    const M2: usize,
+    const M3: usize,
+>(
+    job: &Gemm<'_>,
+    panel: usize,
+    block: &Range<usize>,
+    tile: &Tile<P>,
+) {
+    let mut row = job.first_row(panel) / M3 * M3;
+    while row < job.m {
+        // SAFETY: inputs are packed in steps of M3 rows.
+        unsafe {
+            match (job.m - row).div_ceil(M1) {
+                1 => micro::<S, N, P, M1>(job, panel, row, block, tile),
+                2 => micro::<S, N, P, M2>(job, panel, row, block, tile),
+                _ => micro::<S, N, P, M3>(job, panel, row, block, tile),
+            }
+        }
+        row += M3;
     }
 }
 

@@ -89,10 +89,12 @@ unsafe fn dense_block<S: Simd, const N: usize, const M: usize>(
         let mut sums = [[S::splat(0.0); N]; M];
         for k in block {
             for i in 0..N {
-                let at = (panel + i / vectors::<S>()) * cols + k;
+                let at = (panel + i / vectors::<S>())
+                    .unchecked_mul(cols)
+                    .unchecked_add(k);
                 let w = load_lanes::<S>(values, at, i % vectors::<S>());
                 for (m, sums) in sums.iter_mut().enumerate() {
-                    let x = S::splat(*x.get_unchecked(m * cols + k));
+                    let x = S::splat(*x.as_ptr().add(m.unchecked_mul(cols)).add(k));
                     sums[i] = S::fma(w, x, sums[i]);
                 }
             }
@@ -110,11 +112,20 @@ unsafe fn packed_block<S: Simd, const N: usize, const M: usize, const BITS: u8>(
     panel: usize,
     block: Range<usize>,
 ) -> [[S::F; N]; M] {
-    let (per, steps, width) = (codes_per_word(BITS), w.steps(), w.width());
+    let (per, steps) = (codes_per_word(BITS), w.steps());
     let mut k = block.start;
     // SAFETY: panel, groups and columns exist.
     unsafe {
-        let codes = w.codes.as_ptr().cast::<u32>().add(panel * steps * ROWS);
+        // Pointers that move, because index arithmetic is checked for overflow.
+        let mut codes = [w.codes.as_ptr().cast::<u32>(); N];
+        for (i, codes) in codes.iter_mut().enumerate() {
+            let first = (panel + i / vectors::<S>()) * steps + k / per;
+            *codes = codes.add(first * ROWS + i % vectors::<S>() * S::LANES);
+        }
+        let mut inputs = [x.as_ptr(); M];
+        for (m, inputs) in inputs.iter_mut().enumerate() {
+            *inputs = inputs.add(m * w.width() + k);
+        }
         let mut sums = [[S::splat(0.0); N]; M];
         while k < block.end {
             let g = k / w.group;
@@ -123,19 +134,20 @@ unsafe fn packed_block<S: Simd, const N: usize, const M: usize, const BITS: u8>(
                 *s = scale_and_zero::<S>(w, (panel + i / vectors::<S>()) * w.groups + g, i);
             }
             let end = ((g + 1) * w.group).min(block.end);
-            for step in k / per..end / per {
-                for i in 0..N {
-                    let at =
-                        (i / vectors::<S>() * steps + step) * ROWS + i % vectors::<S>() * S::LANES;
-                    let c = S::load_words(codes.add(at));
+            for _ in k / per..end / per {
+                for (i, codes) in codes.iter_mut().enumerate() {
+                    let (scale, zero) = scales[i];
+                    let c = S::load_words(*codes);
+                    *codes = codes.add(ROWS);
                     for p in 0..per {
-                        let weight =
-                            S::mul(scales[i].0, S::sub(plane::<S, BITS>(c, p), scales[i].1));
-                        for (m, sums) in sums.iter_mut().enumerate() {
-                            let x = S::splat(*x.get_unchecked(m * width + step * per + p));
-                            sums[i] = S::fma(weight, x, sums[i]);
+                        let weight = S::mul(scale, S::sub(plane::<S, BITS>(c, p), zero));
+                        for (sums, inputs) in sums.iter_mut().zip(&inputs) {
+                            sums[i] = S::fma(weight, S::splat(*inputs.add(p)), sums[i]);
                         }
                     }
+                }
+                for inputs in &mut inputs {
+                    *inputs = inputs.add(per);
                 }
             }
             k = end;

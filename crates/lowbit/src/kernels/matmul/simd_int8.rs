@@ -84,25 +84,32 @@ unsafe fn tile<S: Simd, const N: usize, const M: usize, const BITS: u8>(
     let group_steps = w.group / per;
     // SAFETY: panels, steps and rows are inside the arrays that `Packed` and `Rounded` describe.
     unsafe {
-        let codes = w.codes.as_ptr().cast::<u32>().add(panel * steps * ROWS);
-        let x = job.x.codes.as_ptr().add(m * width);
+        // Pointers that move, because index arithmetic is checked for overflow.
+        let mut codes = [w.codes.as_ptr().cast::<u32>(); N];
+        for (i, codes) in codes.iter_mut().enumerate() {
+            let at = (panel + i / vectors::<S>()) * steps * ROWS + i % vectors::<S>() * S::LANES;
+            *codes = codes.add(at);
+        }
+        let mut x = [job.x.codes.as_ptr(); M];
+        for (j, x) in x.iter_mut().enumerate() {
+            *x = x.add((m + j) * width);
+        }
         let mut total = [[S::splat(0.0); N]; M];
         for g in 0..w.groups {
             let mut dots = start::<S, N, M, BITS>(job, panel, m, g);
-            let codes = codes.add(g * group_steps * ROWS);
-            let x = x.add(g * w.group);
-            for step in 0..group_steps {
-                let mut low = [S::quad(x.add(step * per)); M];
+            for _ in 0..group_steps {
+                let mut low = [S::quad(x[0]); M];
                 let mut high = low;
-                for j in 0..M {
-                    low[j] = S::quad(x.add(j * width + step * per));
-                    high[j] =
-                        S::quad(x.add(j * width + step * per + if BITS == 4 { 4 } else { 0 }));
+                for (j, x) in x.iter_mut().enumerate() {
+                    low[j] = S::quad(*x);
+                    if BITS == 4 {
+                        high[j] = S::quad(x.add(4));
+                    }
+                    *x = x.add(per);
                 }
-                for i in 0..N {
-                    let at =
-                        (i / vectors::<S>() * steps + step) * ROWS + i % vectors::<S>() * S::LANES;
-                    let c = S::load_words(codes.add(at));
+                for (i, codes) in codes.iter_mut().enumerate() {
+                    let c = S::load_words(*codes);
+                    *codes = codes.add(ROWS);
                     for (j, dots) in dots.iter_mut().enumerate() {
                         dots[i] = if BITS == 4 {
                             S::dot4(dots[i], c, low[j], high[j])

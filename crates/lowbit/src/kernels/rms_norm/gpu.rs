@@ -96,3 +96,86 @@ pub(crate) fn head_norm(
         grid,
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::{Cpu, Isa};
+    use crate::gpu::testing::{Bench, assert_within};
+    use crate::gpu::{align, bytes_from_f32};
+    use crate::kernels::testing::random;
+
+    /// (log₂ width + 8) · ε relative: the square root halves what the sum of squares loses.
+    fn bound(width: usize, wanted: &[f32]) -> Vec<f32> {
+        let c = (width as f32).log2() + 8.0;
+        wanted.iter().map(|y| c * f32::EPSILON * y.abs()).collect()
+    }
+
+    #[test]
+    fn rows_are_within_the_bound() {
+        let Some(bench) = Bench::new("rms_norm") else {
+            return;
+        };
+        for (tokens, width) in [(1, 1), (2, 31), (3, 64), (5, 257), (1, 4096)] {
+            let stride = align(width);
+            let x = random(width as u64, (tokens + 1) * width, 3.0);
+            let w = random(7, width, 1.0);
+            let shape = Shape {
+                width,
+                stride,
+                heads: 1,
+                epsilon: 1e-6,
+            };
+            let weight = bench.gpu.upload("weight", &bytes_from_f32(&w)).unwrap();
+            let input = bench.input(&x, width, stride);
+            let output = bench.guarded(&vec![0.0; tokens * width], width, stride);
+            // The first row is left out, as the final norm leaves out all but the last.
+            let now = bench.now(tokens, 0, 1);
+            let norm = rms_norm(&bench.gpu, shape, &now, &weight, [&input, &output]).unwrap();
+            let found = bench.run(&output, width, stride, |p| norm.record(p, tokens as u32));
+            let mut wanted = x[width..].to_vec();
+            let cpu = Cpu::with_isa(Isa::Scalar);
+            crate::kernels::rms_norm::rms_norm(&cpu, &mut wanted, &w, 1e-6);
+            assert_within(
+                &format!("rms_norm {tokens}×{width}"),
+                &found,
+                &wanted,
+                &bound(width, &wanted),
+            );
+        }
+    }
+
+    #[test]
+    fn heads_are_within_the_bound() {
+        let Some(bench) = Bench::new("head_norm") else {
+            return;
+        };
+        for (tokens, heads, width) in [(1, 1, 4), (3, 5, 20), (2, 4, 128)] {
+            let stride = align(heads * width);
+            let x = random(3, tokens * heads * width, 2.0);
+            let w = random(8, width, 1.0);
+            let shape = Shape {
+                width,
+                stride,
+                heads,
+                epsilon: 1e-5,
+            };
+            let weight = bench.gpu.upload("weight", &bytes_from_f32(&w)).unwrap();
+            let values = bench.guarded(&x, heads * width, stride);
+            let now = bench.now(tokens, 9, 0);
+            let norm = head_norm(&bench.gpu, shape, &now, &weight, &values).unwrap();
+            let found = bench.run(&values, heads * width, stride, |p| {
+                norm.record(p, tokens as u32)
+            });
+            let mut wanted = x.clone();
+            let cpu = Cpu::with_isa(Isa::Scalar);
+            crate::kernels::rms_norm::rms_norm(&cpu, &mut wanted, &w, 1e-5);
+            assert_within(
+                &format!("head_norm {heads}×{width}"),
+                &found,
+                &wanted,
+                &bound(width, &wanted),
+            );
+        }
+    }
+}

@@ -108,3 +108,70 @@ impl TopK {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::bytes_from_f32;
+    use crate::gpu::testing::Bench;
+    use crate::kernels::testing::random;
+    use crate::session::top;
+
+    fn found(bench: &Bench, logits: &[f32], k: usize) -> Result<Top> {
+        let buffer = bench.gpu.upload("logits", &bytes_from_f32(logits)).unwrap();
+        let top = TopK::new(&bench.gpu, logits.len(), &buffer).unwrap();
+        let bytes = bench.bytes(&top.result, |pass| {
+            for dispatch in &top.passes {
+                dispatch.record(pass, 1);
+            }
+        });
+        top.parse(&bytes[..TopK::bytes(k) as usize])
+    }
+
+    #[test]
+    fn candidates_are_the_cpus() {
+        let Some(bench) = Bench::new("top_k") else {
+            return;
+        };
+        for n in [1, 2, 127, 1023, 1024, 1025, 9000, 151_936] {
+            let mut logits = random(n as u64, n, 20.0);
+            // Ties across tiles, and a logit of −∞.
+            for i in (0..n).step_by(911) {
+                logits[i] = 19.5;
+            }
+            if n > 2 {
+                logits[2] = f32::NEG_INFINITY;
+            }
+            for k in [1, 40, KEEP] {
+                let found = found(&bench, &logits, k).unwrap();
+                let wanted = top::select(&logits, k.min(n)).unwrap();
+                let finite = wanted.logits.iter().filter(|l| l.is_finite()).count();
+                assert_eq!(
+                    found.ids[..finite],
+                    wanted.ids[..finite],
+                    "{n} logits, k {k}"
+                );
+                assert_eq!(
+                    found.logits[..finite],
+                    wanted.logits[..finite],
+                    "{n} logits, k {k}"
+                );
+                let error = (found.log_sum - wanted.log_sum).abs();
+                assert!(error <= 1e-5, "{n} logits: log sum is {error:e} off");
+            }
+        }
+    }
+
+    #[test]
+    fn nan_and_infinity_are_errors() {
+        let Some(bench) = Bench::new("top_k with NaN") else {
+            return;
+        };
+        for bad in [f32::NAN, f32::INFINITY] {
+            let mut logits = random(1, 3000, 1.0);
+            logits[2500] = bad;
+            let e = found(&bench, &logits, 5).unwrap_err();
+            assert_eq!(e.code, Code::NonfiniteLogits);
+        }
+    }
+}
