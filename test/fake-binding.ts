@@ -191,12 +191,7 @@ class FakeJob {
   }
 
   #layers(): Json[] {
-    return this.#plan.layers.map(({ name, scheme, method }) => ({
-      name,
-      scheme,
-      method,
-      error: 0.001,
-    }))
+    return this.#plan.layers.map((layer) => ({ ...layer, mse: 0.001, relativeError: 0.1 }))
   }
 }
 
