@@ -50,16 +50,13 @@ function messageOf(cause: unknown): string {
   return text.split('\n', 1)[0] ?? text
 }
 
-/** The report names the C library where it is glibc; else the loader's script tells. */
+/** Distributions with musl have an `ldd` that says so; elsewhere Node's report knows. */
 function isMusl(): boolean {
-  const report: unknown = process.report?.getReport()
-  if (typeof report === 'object' && report !== null && 'header' in report) {
-    const { header } = report
-    if (typeof header === 'object' && header !== null) return !('glibcVersionRuntime' in header)
-  }
   try {
     return readFileSync('/usr/bin/ldd', 'utf8').includes('musl')
   } catch {
-    return false
+    const report: unknown = process.report.getReport()
+    const header = typeof report === 'object' && report && 'header' in report && report.header
+    return typeof header === 'object' && header !== null && !('glibcVersionRuntime' in header)
   }
 }
