@@ -68,17 +68,29 @@ impl Checkpoint {
             .iter()
             .flat_map(|f| tensors(&folder.join(f)))
             .collect();
+        let config = serde_json::from_slice(&bytes(&folder.join("config.json")));
+        let source = Source {
+            tensors: Vec::new(),
+            config: config.expect("a config"),
+        };
+        let mut checkpoint = Self { source, tensors };
+        checkpoint.list();
+        checkpoint
+    }
+
+    /// Adds a tensor or takes it in place of the one of its name.
+    pub(crate) fn add(&mut self, tensor: Tensor) {
+        self.tensors.insert(tensor.name.clone(), tensor);
+    }
+
+    /// Lists the tensors anew, after they were changed.
+    pub(crate) fn list(&mut self) {
         let info = |t: &Tensor| TensorInfo {
             name: t.name.clone(),
             dtype: t.dtype,
             shape: t.shape.clone(),
         };
-        let config = serde_json::from_slice(&bytes(&folder.join("config.json")));
-        let source = Source {
-            tensors: tensors.values().map(info).collect(),
-            config: config.expect("a config"),
-        };
-        Self { source, tensors }
+        self.source.tensors = self.tensors.values().map(info).collect();
     }
 
     /// Loads it for the CPU.
