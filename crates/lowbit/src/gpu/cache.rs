@@ -30,10 +30,10 @@ impl LayerCache {
         let append = append(gpu, room.heads, &room.now, [k, v], cache)?;
         let attend = attention(gpu, room.heads, &room.now, cache, [q, attended])?;
         Ok(Self {
-            append,
-            attend,
             keys,
             values,
+            append,
+            attend,
         })
     }
 }

@@ -73,16 +73,16 @@ impl GpuModel {
     }
 
     /// Uploads the next block, in the order of the model.
-    pub fn push_block(&mut self, block: Block<Stored>) -> Result<()> {
+    pub fn push_block(&mut self, block: &Block<Stored>) -> Result<()> {
         let place = format!("block {} on the GPU", self.blocks.len());
-        let planned = plan(&self.gpu, &self.room, &block).map_err(|e| e.at(&place))?;
+        let planned = plan(&self.gpu, &self.room, block).map_err(|e| e.at(&place))?;
         self.blocks.push(planned);
         self.gpu.check().map_err(|e| e.at(&place))
     }
 
     /// Uploads the final norm and the head, `[vocabulary, hidden]`.
-    pub fn set_head(&mut self, norm: &[f32], head: Stored) -> Result<()> {
-        let head = Head::new(&self.gpu, &self.room, norm, (&head, self.vocabulary))?;
+    pub fn set_head(&mut self, norm: &[f32], head: &Stored) -> Result<()> {
+        let head = Head::new(&self.gpu, &self.room, norm, (head, self.vocabulary))?;
         self.head = Some(head);
         self.gpu.check()
     }
