@@ -94,7 +94,9 @@ export function errorFrom(
   if (thrown instanceof LowbitError) return thrown
   const message = thrown instanceof Error ? thrown.message : String(thrown)
   const code = codeOf(thrown)
-  if (code) return new LowbitError(code, message, { place, cause: thrown })
+  // A message of the binding ends with its remedy, so the file it does not know goes in front.
+  if (code)
+    return new LowbitError(code, place ? `${place}: ${message}` : message, { cause: thrown })
   if (thrown instanceof Error && thrown.name === 'AbortError') return aborted(thrown)
   const system = systemError(thrown)
   if (system)
@@ -150,6 +152,7 @@ interface SystemError {
 /** What the operating system's error numbers mean here. */
 const SYSTEM: Readonly<Record<string, readonly [ErrorCode, string, string?]>> = {
   ENOENT: ['not-found', 'The file or folder does not exist'],
+  ELOOP: ['not-found', 'A link leads back to itself'],
   ENOTDIR: ['not-found', 'A part of the path is not a folder'],
   ENOSPC: ['disk-full', 'The disk is full', 'free space and run the same command again'],
   EDQUOT: ['disk-full', 'The disk quota is used up', 'free space and run the same command again'],

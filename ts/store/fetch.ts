@@ -269,7 +269,7 @@ async function readAtMost(response: Response, length: number): Promise<Uint8Arra
   if (!response.body) return new Uint8Array(0)
   const reader = response.body.getReader()
   const parts: Uint8Array[] = []
-  for (let rest = length; rest > 0; ) {
+  for (let rest = length; rest > 0;) {
     const { value } = await reader.read()
     if (!value) break
     parts.push(value.subarray(0, rest))

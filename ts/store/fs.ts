@@ -121,17 +121,22 @@ class FsStore implements GuardedStore {
   async guard(name: string): Promise<void> {
     checkName(name)
     const path = this.#path(name)
+    const root = await this.#real(this.place)
+    const target = await this.#real(path)
+    if (root === undefined || target === undefined || isCacheBlob(target, root)) return
+    if (!isInside(target, root)) throw escape(name, `is a link to ${quote(target)}`)
+    const { nlink } = await this.#fs.stat(target)
+    if (nlink > 1) throw escape(name, `shares its bytes with ${nlink - 1} other file names`)
+  }
+
+  /** Where a path leads; nothing when nothing is there. */
+  async #real(path: string): Promise<string | undefined> {
     try {
-      const [root, target] = await Promise.all([
-        this.#fs.realpath(this.place),
-        this.#fs.realpath(path),
-      ])
-      if (isCacheBlob(target, root)) return
-      if (!isInside(target, root)) throw escape(name, `is a link to ${quote(target)}`)
-      const { nlink } = await this.#fs.stat(path)
-      if (nlink > 1) throw escape(name, `shares its bytes with ${nlink - 1} other file names`)
-    } catch (error) {
-      throw errorFrom(error, 'io', path)
+      return await this.#fs.realpath(path)
+    } catch (thrown) {
+      const error = errorFrom(thrown, 'io', path)
+      if (error.code === 'not-found') return undefined
+      throw error
     }
   }
 
@@ -177,12 +182,23 @@ class FsStore implements GuardedStore {
     for (const entry of entries) {
       const name = folder + entry.name
       if (entry.name.startsWith('.') || entry.name.endsWith(BEGUN) || entry.name === LOCK) continue
-      const stat = await this.#fs.stat(join(this.place, name)).catch(() => undefined)
+      const stat = await this.#statOrNothing(join(this.place, name))
       if (stat?.isFile()) names.push(name)
       // A linked folder is not entered: it may lead back up.
       else if (entry.isDirectory() && depth < DEPTH_MAX) {
         await this.#walk(`${name}/`, depth + 1, names)
       }
+    }
+  }
+
+  /** A link that leads nowhere is no file; any other failure must not hide one. */
+  async #statOrNothing(path: string): Promise<Stats | undefined> {
+    try {
+      return await this.#fs.stat(path)
+    } catch (thrown) {
+      const error = errorFrom(thrown, 'io', path)
+      if (error.code === 'not-found') return undefined
+      throw error
     }
   }
 

@@ -12,6 +12,7 @@ pub mod gpu;
 pub mod job;
 pub mod kernels;
 pub mod layout;
+pub mod linalg;
 pub mod maths;
 pub mod matrix;
 pub mod model;

@@ -9,6 +9,11 @@ pub mod rms_norm;
 pub mod rope;
 pub mod silu_mul;
 mod simd;
+
+#[cfg(test)]
+pub(crate) mod conformance;
+#[cfg(test)]
+pub(crate) mod shapes;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod top_k;

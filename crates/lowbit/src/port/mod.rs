@@ -8,6 +8,8 @@
 //! runs on the CPU works on the calling thread. Errors carry a code; panics become `internal`.
 
 mod catalog;
+mod device;
+mod files;
 mod guard;
 mod measure;
 mod models;
@@ -42,12 +44,15 @@ pub struct Polled {
 pub struct Host {
     /// Processors that work may be spread over when a request does not say.
     pub threads: usize,
+    /// Whether a GPU may be asked for; in a browser, whether `navigator.gpu` exists.
+    pub gpu: bool,
 }
 
 /// Everything that one caller opened.
 #[derive(Debug)]
 pub struct Port {
     host: Host,
+    gpus: device::Gpus,
     next: AtomicU32,
     loading: Shelf<Loading>,
     engines: Mutex<BTreeMap<u32, Arc<Engine>>>,
@@ -59,6 +64,7 @@ impl Port {
     pub fn new(host: Host) -> Self {
         Self {
             host,
+            gpus: device::Gpus::default(),
             next: AtomicU32::new(1),
             loading: Shelf::new("model"),
             engines: Mutex::default(),
@@ -71,10 +77,20 @@ impl Port {
         guard::caught(|| Ok(catalog::json(self.host)))
     }
 
+    /// A safetensors header as JSON; `head` holds the first bytes of the file, at least 8 + its length.
+    pub fn header(&self, head: &[u8], file_bytes: u64) -> Result<String> {
+        guard::caught(|| files::header(head, file_bytes))
+    }
+
+    /// Reads and checks `model.safetensors.index.json`, as JSON.
+    pub fn index(&self, text: &[u8]) -> Result<String> {
+        guard::caught(|| files::index(text))
+    }
+
     /// Opens a model for loading; see `model_poll`.
     pub async fn model_open(&self, request: &str) -> Result<u32> {
         guard::caught_async(async {
-            let loading = Loading::open(self.host, request).await?;
+            let loading = Loading::open(self.host, &self.gpus, request).await?;
             let handle = self.handle()?;
             self.loading.put(handle, loading);
             Ok(handle)

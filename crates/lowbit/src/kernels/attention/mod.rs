@@ -63,16 +63,19 @@ impl Input<'_> {
     }
 
     /// Query head `head` of `token`.
+    #[inline(always)]
     fn query(&self, token: usize, head: usize) -> &[f32] {
         &self.q[(token * self.heads.queries + head) * self.heads.dim..][..self.heads.dim]
     }
 
     /// Key head `head` at `position`.
+    #[inline(always)]
     fn key(&self, position: usize, head: usize) -> &[f32] {
         &self.keys[(position * self.heads.keys + head) * self.heads.dim..][..self.heads.dim]
     }
 
     /// Value head `head` at `position`.
+    #[inline(always)]
     fn value(&self, position: usize, head: usize) -> &[f32] {
         &self.values[(position * self.heads.keys + head) * self.heads.dim..][..self.heads.dim]
     }

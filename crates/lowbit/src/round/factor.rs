@@ -1,0 +1,123 @@
+//! The factor of the Hessian that tells GPTQ how later columns make up for earlier ones.
+//!
+//! GPTQ (arXiv 2210.17323, algorithm 1) uses the upper factor of H⁻¹. With columns laid out from
+//! the last one rounded to the first, `H = Uᵀ·U` holds the same numbers without any inverse: if
+//! `d = w − q` are the errors so far, column j is best rounded from
+//! `w[j] + Σ_{i>j} U[j,i]·d[i] / U[j,j]` (Babai's nearest plane), and the weighted error is
+//! `Σ (U[j,j]·(rounded from − rounded to))²`. One factorization instead of three.
+
+use super::hessian::Hessian;
+use super::order::Order;
+use crate::cpu::Cpu;
+use crate::linalg::Cholesky;
+
+/// Added to the damping after a failure, until it reaches 1.
+const DAMP_STEP: f64 = 0.01;
+/// First diagonal floor after that, of the largest entry; ten times more each attempt.
+const FLOOR: f64 = 1e-6;
+/// Attempts with a floor.
+const FLOORS: usize = 6;
+
+/// What rounding needs of a Hessian; linears that share their inputs share it.
+#[derive(Debug)]
+pub struct Factor {
+    /// Columns from the last one rounded to the first.
+    pub columns: Vec<u32>,
+    /// U, upper triangle row-major, rows and columns in the order of `columns`.
+    pub u: Vec<f32>,
+    /// Damping that succeeded, relative to the mean of the diagonal.
+    pub damp: f64,
+    /// Diagonal floor that succeeded, relative to the largest entry; 0 when none was needed.
+    pub floor: f64,
+    /// Columns whose inputs were always zero; they are rounded to nearest.
+    pub dead: usize,
+}
+
+/// The end of a factorization.
+#[derive(Debug)]
+pub enum Factored {
+    /// There is a factor.
+    Ready(Factor),
+    /// No damping helped; why, for the report. The layers fall back to RTN.
+    Failed(String),
+}
+
+/// A factorization under way, with the ladder of dampings (formats.md §2.1, GPTQModel).
+#[derive(Debug)]
+pub struct Factoring {
+    first_damp: f64,
+    attempt: usize,
+    columns: Vec<u32>,
+    diagonal: Vec<f64>,
+    dead: usize,
+    running: Option<Cholesky>,
+}
+
+impl Factoring {
+    /// Starts on a finished Hessian.
+    pub fn new(hessian: &Hessian, order: Order, damp: f64) -> Self {
+        let diagonal = hessian.diagonal();
+        Self {
+            first_damp: damp,
+            attempt: 0,
+            columns: order.columns_backwards(&diagonal),
+            dead: diagonal.iter().filter(|d| **d == 0.0).count(),
+            diagonal,
+            running: None,
+        }
+    }
+
+    /// Works for one panel of the matrix; the result when there is one.
+    pub fn step(&mut self, cpu: &Cpu, hessian: &Hessian) -> Option<Factored> {
+        if self.diagonal.iter().any(|d| !d.is_finite()) {
+            return Some(Factored::Failed("the Hessian is not finite".into()));
+        }
+        let Some(mut cholesky) = self.running.take() else {
+            let (diagonal, _, _) = self.damped()?;
+            let upper = hessian.upper(cpu, &self.columns, &diagonal);
+            self.running = Some(Cholesky::new(upper, hessian.width()));
+            return None;
+        };
+        match cholesky.step(cpu) {
+            Ok(true) => {
+                let (_, damp, floor) = self.damped()?;
+                Some(Factored::Ready(Factor {
+                    columns: std::mem::take(&mut self.columns),
+                    u: cholesky.into_factor(),
+                    damp,
+                    floor,
+                    dead: self.dead,
+                }))
+            }
+            Ok(false) => {
+                self.running = Some(cholesky);
+                None
+            }
+            Err(_) => {
+                self.attempt += 1;
+                let failed = self.damped().is_none();
+                failed.then(|| {
+                    let tried = self.attempt;
+                    Factored::Failed(format!("the Hessian has no factor after {tried} dampings"))
+                })
+            }
+        }
+    }
+
+    /// The diagonal of this attempt, its damping and its floor; none when the ladder ends.
+    fn damped(&self) -> Option<(Vec<f64>, f64, f64)> {
+        let dampings = ((1.0 - self.first_damp) / DAMP_STEP).ceil().max(1.0) as usize;
+        let damp = self.first_damp + DAMP_STEP * self.attempt.min(dampings - 1) as f64;
+        let floor = match self.attempt.checked_sub(dampings) {
+            None => 0.0,
+            Some(k) if k < FLOORS => (0..k).fold(FLOOR, |f, _| f * 10.0),
+            Some(_) => return None,
+        };
+        let live = (self.diagonal.len() - self.dead).max(1);
+        let sum: f64 = self.diagonal.iter().sum();
+        let mean = if sum > 0.0 { sum / live as f64 } else { 1.0 };
+        let least = floor * self.diagonal.iter().fold(0.0f64, |m, d| m.max(*d));
+        let entry = |d: &f64| if *d == 0.0 { mean } else { d.max(least) } + damp * mean;
+        Some((self.diagonal.iter().map(entry).collect(), damp, floor))
+    }
+}

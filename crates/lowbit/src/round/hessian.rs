@@ -1,0 +1,119 @@
+//! `H = (2/n)·Σ x·xᵀ` over the inputs of a linear: the curvature of its output error.
+//!
+//! ```text
+//! inputs ─► gram in f32 over tiles of TILE tokens ─► f64 between tiles ─► f32 for the factor
+//! ```
+//! Only the lower triangle is kept. Bytes depend on how the inputs were cut into calls of `add`,
+//! never on threads.
+
+use crate::cpu::Cpu;
+use crate::kernels::matmul::gram;
+
+/// Tokens summed in f32 before they are added to the f64 sums.
+const TILE: usize = 2048;
+
+/// Second moments of the inputs of one or several linears that share them.
+#[derive(Debug)]
+pub struct Hessian {
+    n: usize,
+    /// Sums of the tile under way, `[n, n]`, lower triangle.
+    tile: Vec<f32>,
+    in_tile: usize,
+    /// Row i holds its first i + 1 entries.
+    sums: Vec<Vec<f64>>,
+    tokens: u64,
+}
+
+impl Hessian {
+    /// No inputs yet; `n` is the width of the input.
+    pub fn new(n: usize) -> Self {
+        Self {
+            n,
+            tile: vec![0.0; n * n],
+            in_tile: 0,
+            sums: (0..n).map(|i| vec![0.0; i + 1]).collect(),
+            tokens: 0,
+        }
+    }
+
+    /// Bytes that one of width `n` takes while inputs are added.
+    pub const fn bytes(n: usize) -> u64 {
+        let n = n as u64;
+        4 * n * n + 4 * n * (n + 1)
+    }
+
+    /// Width of the input.
+    pub fn width(&self) -> usize {
+        self.n
+    }
+
+    /// Inputs seen.
+    pub fn tokens(&self) -> u64 {
+        self.tokens
+    }
+
+    /// Adds inputs `[tokens, n]`, all finite.
+    pub fn add(&mut self, cpu: &Cpu, x: &[f32]) {
+        let tokens = x.len() / self.n;
+        if self.in_tile > 0 && self.in_tile + tokens > TILE {
+            self.flush(cpu);
+        }
+        gram(cpu, x, self.n, &mut self.tile);
+        self.in_tile += tokens;
+        self.tokens += tokens as u64;
+    }
+
+    /// Ends the last tile and frees its memory; nothing can be added afterwards.
+    pub fn finish(&mut self, cpu: &Cpu) {
+        self.flush(cpu);
+        self.tile = Vec::new();
+    }
+
+    fn flush(&mut self, cpu: &Cpu) {
+        if self.in_tile == 0 {
+            return;
+        }
+        let (n, tile) = (self.n, &self.tile);
+        cpu.run_chunks(&mut self.sums, 16, n > 128, |chunk, rows| {
+            for (i, row) in rows.iter_mut().enumerate() {
+                let at = (chunk * 16 + i) * n;
+                for (sum, v) in row.iter_mut().zip(&tile[at..]) {
+                    *sum += f64::from(*v);
+                }
+            }
+        });
+        self.tile.fill(0.0);
+        self.in_tile = 0;
+    }
+
+    /// The diagonal of H, after `finish`.
+    pub fn diagonal(&self) -> Vec<f64> {
+        let scale = self.scale();
+        self.sums
+            .iter()
+            .enumerate()
+            .map(|(i, row)| row[i] * scale)
+            .collect()
+    }
+
+    /// Upper triangle of H with rows and columns in the order of `columns`, `[n, n]` row-major.
+    ///
+    /// `diagonal` replaces the diagonal, in the original order of columns.
+    pub fn upper(&self, cpu: &Cpu, columns: &[u32], diagonal: &[f64]) -> Vec<f32> {
+        let (n, scale) = (self.n, self.scale());
+        let mut out = vec![0.0f32; n * n];
+        cpu.run_chunks(&mut out, n, n > 128, |i, row| {
+            let a = columns[i] as usize;
+            row[i] = diagonal[a] as f32;
+            for (v, b) in row[i + 1..].iter_mut().zip(&columns[i + 1..]) {
+                let (high, low) = (a.max(*b as usize), a.min(*b as usize));
+                *v = (self.sums[high][low] * scale) as f32;
+            }
+        });
+        out
+    }
+
+    fn scale(&self) -> f64 {
+        2.0 / self.tokens.max(1) as f64
+    }
+}

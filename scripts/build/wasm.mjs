@@ -1,0 +1,83 @@
+// The browser module: wasm/lowbit.js with its types and wasm/lowbit_bg.wasm.
+import { copyFileSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs'
+import { delimiter, join } from 'node:path'
+import { ask, Failure, must, root, say, systemPath } from '../run.mjs'
+import { filesUnder, once } from './stamp.mjs'
+
+// SIMD is the baseline: every browser with WebGPU or module workers has it.
+const rustFlags = '-C target-feature=+simd128'
+
+// Exactly what rustc emits for the target: with --all-features wasm-opt writes what no engine reads.
+const features = [
+  '--enable-simd',
+  '--enable-bulk-memory',
+  '--enable-sign-ext',
+  '--enable-mutable-globals',
+  '--enable-nontrapping-float-to-int',
+  '--enable-reference-types',
+  '--enable-multivalue',
+]
+
+/** Builds it with the toolchain and tools that set-up found. */
+export function buildWasm(wasm, { profile = 'release' } = {}) {
+  const path = [...wasm.path, systemPath].join(delimiter)
+  return once({
+    name: 'wasm',
+    inputs: [
+      'Cargo.toml',
+      'Cargo.lock',
+      'crates/lowbit',
+      'crates/lowbit-wasm',
+      'scripts/build/wasm.mjs',
+    ],
+    ignore: /^crates\/lowbit\/(tests|benches|examples|fuzz)\//,
+    facts: [ask('rustc', ['-vV'], { PATH: path }) ?? '', profile, rustFlags, ...features],
+    outputs: () => filesUnder('wasm'),
+    build: () => wasmPack(path, profile),
+  })
+}
+
+async function wasmPack(path, profile) {
+  const pack = join(root, '.cache', 'wasm-pack')
+  rmSync(pack, { recursive: true, force: true })
+  const env = {
+    PATH: path,
+    RUSTFLAGS: rustFlags,
+    // Two compilers may be at work, Debian's for wasm and rustup's for Node: their outputs are kept apart.
+    CARGO_TARGET_DIR: join(root, 'target', 'wasm'),
+  }
+  const kind = profile === 'release' ? ['--release'] : ['--profile', profile]
+  const args = [
+    'build',
+    '--target',
+    'web',
+    '--mode',
+    'no-install',
+    '--no-opt',
+    '--no-pack',
+    ...kind,
+  ]
+  const places = ['--out-name', 'lowbit', '--out-dir', pack, 'crates/lowbit-wasm']
+  await must(
+    'wasm-pack',
+    [...args.slice(0, 1), places.at(-1), ...args.slice(1), ...places.slice(0, -1)],
+    { env },
+  )
+  const optimised = join(pack, 'optimised.wasm')
+  await optimise(join(pack, 'lowbit_bg.wasm'), optimised)
+  const out = join(root, 'wasm')
+  rmSync(out, { recursive: true, force: true })
+  mkdirSync(out)
+  for (const file of ['lowbit.js', 'lowbit.d.ts']) copyFileSync(join(pack, file), join(out, file))
+  renameSync(optimised, join(out, 'lowbit_bg.wasm'))
+}
+
+/** wasm-opt, then a check that the engine at hand accepts the result. */
+async function optimise(from, to) {
+  const wasmOpt = join(root, 'node_modules', 'binaryen', 'bin', 'wasm-opt')
+  await must(process.execPath, [wasmOpt, '-O3', ...features, from, '-o', to])
+  const [before, after] = [from, to].map((file) => readFileSync(file))
+  if (!WebAssembly.validate(after))
+    throw new Failure('wasm-opt wrote a module that this Node does not accept')
+  say(`wasm-opt: ${before.length} to ${after.length} bytes`)
+}

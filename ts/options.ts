@@ -1,0 +1,140 @@
+/** What callers may ask for; `option-rules.ts` refuses anything else. */
+import type { Model } from './model.ts'
+import type { Store } from './store/store.ts'
+
+/** How far a long call is. */
+export interface Progress {
+  /** What is being done: `read`, `tokenize`, `calibrate`, `quantize`, `check`, `evaluate`, … */
+  readonly stage: string
+  /** Decoder block, if the stage is in one. */
+  readonly layer?: number
+  /** Units of work done, and in all. */
+  readonly done: number
+  readonly total: number
+  /** Seconds since the call began. */
+  readonly seconds: number
+  /** Seconds to go; absent until there is something to judge by. */
+  readonly eta?: number
+}
+
+/** What every long call takes. */
+export interface Watching {
+  /** Stops the call within one step; it then throws `aborted`. */
+  readonly signal?: AbortSignal | undefined
+  /** Called after every step. */
+  readonly onProgress?: ((progress: Progress) => void) | undefined
+}
+
+/** How a model runs. */
+export interface RunOptions {
+  /** Where to run; `auto` takes a GPU where one is fast. Default `auto`. */
+  readonly device?: 'auto' | 'cpu' | 'gpu' | undefined
+  /** `f32` is the reference, `int8` rounds activations for speed. Default `auto`. */
+  readonly compute?: 'auto' | 'f32' | 'int8' | undefined
+  /** How many of the last blocks the GPU holds; all that fit by default. */
+  readonly gpuLayers?: number | undefined
+  /** CPU threads; all by default. Results do not depend on it. */
+  readonly threads?: number | undefined
+  /** Instruction set; the best of this machine by default. */
+  readonly isa?: string | undefined
+}
+
+/** Options of `load`. */
+export interface LoadOptions extends RunOptions, Watching {
+  /** Longest sequence in tokens; the model's own limit by default. */
+  readonly context?: number | undefined
+}
+
+/** Options of `quantize`. */
+export interface QuantizeOptions extends Watching {
+  /** Folder to write, or a store. */
+  readonly out: string | Store
+  /** Rounding method. Default `gptq`. */
+  readonly method?: string | undefined
+  /** Bits, group and symmetry, as in `w4g128-asym`. Default `w4g128`. */
+  readonly scheme?: string | undefined
+  /** File format. Default `compressed-tensors`. */
+  readonly format?: string | undefined
+  /** Text files for calibration, or the text; a small public-domain text by default. */
+  readonly calibration?: readonly string[] | { readonly text: string } | undefined
+  /** Calibration samples. Default 128. */
+  readonly samples?: number | undefined
+  /** Tokens of a sample. Default 512. */
+  readonly length?: number | undefined
+  /** Modules to leave alone, by name or as `re:` and a regular expression. */
+  readonly ignore?: readonly string[] | undefined
+  /** Schemes for some modules: pairs of pattern and scheme, the first match wins. */
+  readonly layers?: readonly (readonly [pattern: string, scheme: string])[] | undefined
+  /** How a group's range is chosen. Default `minmax`. */
+  readonly observer?: 'minmax' | 'mse' | undefined
+  /** GPTQ: the order of columns. Default `static`. */
+  readonly actOrder?: 'static' | 'group' | 'off' | undefined
+  /** GPTQ: part of the mean diagonal added to the Hessian. Default 0.01. */
+  readonly damp?: number | undefined
+  /** GPTQ: columns between lazy updates. Default 128. */
+  readonly block?: number | undefined
+  /** Data type of scales; the weights' own by default. */
+  readonly scaleDtype?: string | undefined
+  /** Seed of what is random. Default 0. */
+  readonly seed?: number | undefined
+  /** Where calibration runs; only the CPU is taken yet. Default `auto`. */
+  readonly device?: 'auto' | 'cpu' | 'gpu' | undefined
+  /** Calibration runs in `f32`. */
+  readonly compute?: 'auto' | 'f32' | 'int8' | undefined
+  /** CPU threads; all by default. The bytes written do not depend on it. */
+  readonly threads?: number | undefined
+  /** Instruction set; the best of this machine by default. */
+  readonly isa?: string | undefined
+  /** Longest output file in bytes. Default 5 GB. */
+  readonly maxShardBytes?: number | undefined
+  /** Forget an unfinished run instead of going on with it. Default false. */
+  readonly fresh?: boolean | undefined
+  /** Replace a model that is already there. Default false. */
+  readonly force?: boolean | undefined
+  /** Stop at the plan and write nothing. Default false. */
+  readonly dryRun?: boolean | undefined
+}
+
+/** Options of `Model.generate`; the defaults are those of generation_config.json. */
+export interface GenerateOptions {
+  /** Most tokens to generate. Default 256, or what the context leaves. */
+  readonly maxTokens?: number | undefined
+  /** 0 takes the most likely token. */
+  readonly temperature?: number | undefined
+  /** Sample among this many; 0 for all. */
+  readonly topK?: number | undefined
+  /** Sample among the most likely that have this much probability together. */
+  readonly topP?: number | undefined
+  /** Sample among those at least this likely, relative to the most likely. */
+  readonly minP?: number | undefined
+  /** More than 1 makes tokens that occurred less likely. */
+  readonly repetitionPenalty?: number | undefined
+  /** Makes sampling repeatable. */
+  readonly seed?: number | undefined
+  /** Text that ends the generation and is not part of it. */
+  readonly stop?: string | readonly string[] | undefined
+  /** Stops within one step; the iteration then throws `aborted`. */
+  readonly signal?: AbortSignal | undefined
+  /** Called once at the end with what the iterator also returns. */
+  readonly onUsage?: ((usage: Usage) => void) | undefined
+}
+
+/** What a generation used. */
+export interface Usage {
+  readonly promptTokens: number
+  readonly completionTokens: number
+  /** `stop`: an end token or stop string; `length`: maxTokens. */
+  readonly finishReason: 'stop' | 'length'
+  /** The seed that repeats this text. */
+  readonly seed: number
+}
+
+/** Options of `evaluate`; those of `RunOptions` count where a model is named by its place. */
+export interface EvaluateOptions extends RunOptions, Watching {
+  /** The text; a public-domain text by default. */
+  readonly text?: string | undefined
+  /** Tokens of a window. Default 512. */
+  readonly window?: number | undefined
+  /** The original, to measure the divergence from. */
+  readonly reference?: string | Store | Model | undefined
+}

@@ -1,0 +1,45 @@
+/** Turns work done into seconds to go. */
+import type { Progress, Watching } from './options.ts'
+
+/** How far a step is, without the clock. */
+export interface Work {
+  readonly stage: string
+  readonly layer?: number | null
+  readonly done: number
+  readonly total: number
+}
+
+/** Reports work to a caller, with the clock added. */
+export type Meter = (work: Work) => void
+
+/** Time that must pass before a forecast is worth showing. */
+const FORECAST_SECONDS_MIN = 0.5
+
+/** A meter for one call; what an earlier run had done does not make this one look fast. */
+export function meter(watching: Watching): Meter {
+  const { onProgress } = watching
+  if (!onProgress) return () => undefined
+  const begun = performance.now()
+  let first: { done: number; seconds: number; key: string } | undefined
+  return ({ stage, layer, done, total }) => {
+    const seconds = (performance.now() - begun) / 1000
+    // Work that is counted to another total is another count.
+    const key = `${total}`
+    if (first?.key !== key) first = { done, seconds, key }
+    const eta = forecast(done - first.done, total - done, seconds - first.seconds)
+    onProgress(progress({ stage, done, total, seconds }, layer, eta))
+  }
+}
+
+function forecast(done: number, rest: number, seconds: number): number | undefined {
+  if (rest <= 0) return 0
+  return done > 0 && seconds >= FORECAST_SECONDS_MIN ? (seconds * rest) / done : undefined
+}
+
+function progress(base: Progress, layer?: number | null, eta?: number): Progress {
+  return {
+    ...base,
+    ...(layer === undefined || layer === null ? {} : { layer }),
+    ...(eta === undefined ? {} : { eta }),
+  }
+}
