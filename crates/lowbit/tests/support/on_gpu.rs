@@ -113,7 +113,7 @@ impl Both {
                 Piece::Block(i, block) => {
                     let block = if quantize { quantized(block) } else { block };
                     if i >= border {
-                        on_gpu.push_block(&block).expect("an upload");
+                        on_gpu.push_block(block.clone()).expect("an upload");
                     }
                     blocks.push(block.map(place).expect("a known dtype"));
                 }
@@ -121,7 +121,7 @@ impl Both {
         }
         let embed = embed.expect("an embedding");
         let head = head.unwrap_or_else(|| embed.clone());
-        on_gpu.set_head(&norm, &head).expect("an upload");
+        on_gpu.set_head(&norm, head.clone()).expect("an upload");
         let model = Model {
             config,
             embed: Arc::new(place(embed).expect("a known dtype")),
