@@ -150,20 +150,19 @@ impl Plan {
     /// Output tensors of one layer, in the layout's order.
     pub(super) fn outputs_of(&self, layer: &Layer) -> Vec<Planned> {
         let Linear { rows, cols, .. } = layer.linear;
-        let options = self.round_options(layer);
-        let by_index = self.method.needs_calibration
-            && options.gptq.order == Order::Group
-            && layer.scheme.group_cols(cols).is_ok_and(|g| g < cols);
+        let dtype = self.round_options(layer).scale_dtype;
         let module = &layer.linear.module;
-        let mut planned =
-            self.layout
-                .outputs(module, &layer.scheme, rows, cols, options.scale_dtype);
-        planned.extend(by_index.then(|| Planned {
-            name: format!("{module}.weight_g_idx"),
-            dtype: Dtype::I32,
-            shape: vec![cols],
-        }));
-        planned
+        let by_index = self.by_index(layer);
+        self.layout
+            .outputs(module, &layer.scheme, (rows, cols), dtype, by_index)
+    }
+
+    /// Whether each column of a layer stores its group.
+    fn by_index(&self, layer: &Layer) -> bool {
+        let cols = layer.linear.cols;
+        self.method.needs_calibration
+            && self.options.gptq.order == Order::Group
+            && layer.scheme.group_cols(cols).is_ok_and(|g| g < cols)
     }
 
     fn lay_out(&mut self, shard_bytes: u64) -> Result<()> {
@@ -190,7 +189,10 @@ impl Plan {
         let named = |l: &Layer| (l.linear.module.clone(), l.scheme);
         let assignment: Vec<_> = self.layers.iter().map(named).collect();
         let mut config = source.clone();
-        config["quantization_config"] = self.layout.config(&assignment, &self.ignored);
+        config["quantization_config"] = {
+            let by_index = self.layers.iter().any(|l| self.by_index(l));
+            self.layout.config(&assignment, &self.ignored, by_index)
+        };
         config
     }
 
