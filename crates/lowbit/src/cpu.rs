@@ -33,7 +33,7 @@ pub enum Isa {
     Simd128,
     /// 64-bit Arm.
     Neon,
-    /// x86-64 with AVX2 and FMA.
+    /// x86-64 with AVX2, FMA and F16C.
     Avx2,
     /// x86-64 with AVX-512 F, BW, VL and VNNI.
     Avx512,
@@ -64,7 +64,11 @@ impl Isa {
             Isa::Simd128 => cfg!(all(target_arch = "wasm32", target_feature = "simd128")),
             Isa::Neon => cfg!(target_arch = "aarch64"),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            Isa::Avx2 => {
+                is_x86_feature_detected!("avx2")
+                    && is_x86_feature_detected!("fma")
+                    && is_x86_feature_detected!("f16c")
+            }
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => {
                 Isa::Avx2.available()
@@ -91,12 +95,11 @@ impl Isa {
             let what = format!("unknown instruction set {name:?}");
             return Err(Error::new(Code::Option, what).remedy(format!("did you mean {near:?}?")));
         };
-        match isa.available() {
-            true => Ok(*isa),
-            false => Err(Error::new(
-                Code::NoDevice,
-                format!("this host has no {name}"),
-            )),
+        if isa.available() {
+            Ok(*isa)
+        } else {
+            let what = format!("this host has no {name}");
+            Err(Error::new(Code::NoDevice, what))
         }
     }
 }

@@ -45,10 +45,13 @@ pub fn exp(x: f32) -> f32 {
         p = p * r + c;
     }
     let y = (p * r) * r + r + 1.0;
-    // 2^n in two factors, so that n = 128 stays representable until the end.
-    let half = n as i32 / 2;
-    let power = |k: i32| f32::from_bits(((k + 127) << 23) as u32);
-    let result = y * power(half) * power(n as i32 - half);
+    // n sits in the low bits of `shifted`: reading it there needs no conversion and no checks,
+    // which would keep loops from becoming vectors. 2^n goes in as two factors, so that n = 128
+    // stays representable until the end.
+    let n = shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i32;
+    let half = n >> 1;
+    let power = |k: i32| f32::from_bits((k.wrapping_add(127) << 23) as u32);
+    let result = y * power(half) * power(n.wrapping_sub(half));
     if x < -87.3 { 0.0 } else { result }
 }
 

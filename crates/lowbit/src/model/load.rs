@@ -98,6 +98,15 @@ impl Loader {
         self.config.layers + 2 + usize::from(self.head != Head::Tied)
     }
 
+    /// Every tensor that the model reads.
+    pub fn tensors(&self) -> Vec<String> {
+        let items = (0..self.pieces()).flat_map(|piece| self.items(piece));
+        items
+            .flat_map(|item| item.needed())
+            .map(|n| n.name)
+            .collect()
+    }
+
     /// The tensors of the next piece; `None` when the model is complete.
     pub fn wants(&self) -> Option<Vec<String>> {
         let items = self.items(self.next);

@@ -17,7 +17,7 @@ pub(super) fn json(host: Host) -> String {
             "isa": Isa::detect().name(),
             "isas": isas,
             "threadsMax": host.threads,
-            "gpu": cfg!(feature = "gpu"),
+            "gpu": host.gpu && cfg!(feature = "gpu"),
         },
         "architectures": architectures(),
         "computes": computes,

@@ -8,6 +8,7 @@
 //! runs on the CPU works on the calling thread. Errors carry a code; panics become `internal`.
 
 mod catalog;
+mod device;
 mod files;
 mod guard;
 mod measure;
@@ -43,12 +44,15 @@ pub struct Polled {
 pub struct Host {
     /// Processors that work may be spread over when a request does not say.
     pub threads: usize,
+    /// Whether a GPU may be asked for; in a browser, whether `navigator.gpu` exists.
+    pub gpu: bool,
 }
 
 /// Everything that one caller opened.
 #[derive(Debug)]
 pub struct Port {
     host: Host,
+    gpus: device::Gpus,
     next: AtomicU32,
     loading: Shelf<Loading>,
     engines: Mutex<BTreeMap<u32, Arc<Engine>>>,
@@ -60,6 +64,7 @@ impl Port {
     pub fn new(host: Host) -> Self {
         Self {
             host,
+            gpus: device::Gpus::default(),
             next: AtomicU32::new(1),
             loading: Shelf::new("model"),
             engines: Mutex::default(),
@@ -85,7 +90,7 @@ impl Port {
     /// Opens a model for loading; see `model_poll`.
     pub async fn model_open(&self, request: &str) -> Result<u32> {
         guard::caught_async(async {
-            let loading = Loading::open(self.host, request).await?;
+            let loading = Loading::open(self.host, &self.gpus, request).await?;
             let handle = self.handle()?;
             self.loading.put(handle, loading);
             Ok(handle)

@@ -253,8 +253,7 @@ fn one_token_body<const FUSED: bool, const LANES: usize>(
     key_head: usize,
     out: &mut [f32],
 ) {
-    let (dim, group) = (input.heads.dim, input.heads.group());
-    let positions = input.positions();
+    let (dim, group, positions) = (input.heads.dim, input.heads.group(), input.positions());
     let scale = 1.0 / (dim as f32).sqrt();
     let mut scores = vec![0.0f32; group * positions];
     for k in 0..positions {
@@ -264,9 +263,10 @@ fn one_token_body<const FUSED: bool, const LANES: usize>(
             scores[g * positions + k] = dot::<FUSED>(query, key) * scale;
         }
     }
-    out.fill(0.0);
-    for (g, scores) in scores.chunks_mut(positions).enumerate() {
-        let highest = scores.iter().fold(f32::NEG_INFINITY, |h, s| h.max(*s));
+    for scores in scores.chunks_mut(positions) {
+        let highest = scores
+            .iter()
+            .fold(f32::NEG_INFINITY, |h, s| if *s > h { *s } else { h });
         for s in scores.iter_mut() {
             *s = maths::exp(*s - highest);
         }
@@ -274,11 +274,41 @@ fn one_token_body<const FUSED: bool, const LANES: usize>(
         for s in scores.iter_mut() {
             *s *= inverse;
         }
-        let out = &mut out[g * dim..][..dim];
-        for (k, p) in scores.iter().enumerate() {
-            for (o, v) in out.iter_mut().zip(input.value(k, key_head)) {
-                *o = multiply_add::<FUSED>(*p, *v, *o);
+    }
+    out.fill(0.0);
+    // A run of values is used by the whole group while it is in the nearest cache.
+    for from in (0..positions).step_by(KEYS) {
+        let until = positions.min(from + KEYS);
+        let values = &input.values[(from * input.heads.keys + key_head) * dim..];
+        for (out, scores) in out.chunks_mut(dim).zip(scores.chunks(positions)) {
+            let probabilities = &scores[from..until];
+            weigh_one::<FUSED, LANES>(probabilities, values, input.heads.keys * dim, out);
+        }
+    }
+}
+
+/// `out[d] += Σ_k p[k] · values[k · stride + d]`.
+#[inline(always)]
+fn weigh_one<const FUSED: bool, const LANES: usize>(
+    probabilities: &[f32],
+    values: &[f32],
+    stride: usize,
+    out: &mut [f32],
+) {
+    let (whole, rest) = out.as_chunks_mut::<LANES>();
+    let done = whole.len() * LANES;
+    for (i, out) in whole.iter_mut().enumerate() {
+        let mut sums = *out;
+        for (p, value) in probabilities.iter().zip(values[i * LANES..].chunks(stride)) {
+            for (s, v) in sums.iter_mut().zip(&value[..LANES]) {
+                *s = multiply_add::<FUSED>(*p, *v, *s);
             }
+        }
+        *out = sums;
+    }
+    for (d, out) in rest.iter_mut().enumerate() {
+        for (k, p) in probabilities.iter().enumerate() {
+            *out = multiply_add::<FUSED>(*p, values[k * stride + done + d], *out);
         }
     }
 }
@@ -293,8 +323,10 @@ fn dot<const FUSED: bool>(a: &[f32], b: &[f32]) -> f32 {
             sums[l] = multiply_add::<FUSED>(a[l], b[l], sums[l]);
         }
     }
-    for (l, (a, b)) in rest_a.iter().zip(rest_b).enumerate() {
-        sums[l] = multiply_add::<FUSED>(*a, *b, sums[l]);
+    if !rest_a.is_empty() {
+        for (s, (a, b)) in sums.iter_mut().zip(rest_a.iter().zip(rest_b)) {
+            *s = multiply_add::<FUSED>(*a, *b, *s);
+        }
     }
     fold(sums)
 }

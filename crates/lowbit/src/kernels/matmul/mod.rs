@@ -15,55 +15,96 @@
 //! integers, groups are combined in order by one multiplication and one addition, never fused. The
 //! bits are the same on every instruction set and equal to [`scalar`]'s.
 
+#[cfg(test)]
+mod conformance;
+mod gemm;
+#[cfg(feature = "gpu")]
+pub(crate) mod gpu;
 pub mod inputs;
 pub mod panel;
 pub mod scalar;
+mod simd;
+#[cfg(target_arch = "x86_64")]
+mod simd_avx2;
+#[cfg(target_arch = "x86_64")]
+mod simd_avx512;
+mod simd_gemm;
+mod simd_gemv;
+mod simd_int8;
+mod simd_machine;
+#[cfg(target_arch = "aarch64")]
+mod simd_neon;
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+mod simd_wasm;
 mod weight;
 
 pub use weight::{Dense, PADDING, Packed, Weight, Zeros};
 
-use crate::cpu::{Compute, Cpu};
+use crate::cpu::{Compute, Cpu, Isa};
+use gemm::Source;
 
 /// Columns that are summed before the sum is added to the output.
 pub const BLOCK: usize = 256;
 
 /// `y[m, rows] = x[m, cols] · Wᵀ`; m is `x.len() / cols`.
 pub fn matmul(cpu: &Cpu, x: &[f32], w: &Weight, y: &mut [f32]) {
-    let _ = cpu;
     let (rows, cols) = (w.rows(), w.cols());
     if cols == 0 || rows == 0 {
         return y.fill(0.0);
     }
     assert_eq!(x.len() % cols, 0, "x holds whole rows of {cols}");
     assert_eq!(y.len(), x.len() / cols * rows, "y is [m, {rows}]");
+    let scalar = cpu.isa == Isa::Scalar;
     match w {
-        Weight::Dense(w) => scalar::dense(x, w, y),
-        Weight::Packed(w) if w.compute == Compute::F32 => {
-            scalar::packed(&inputs::arrange(x, w), w, y);
+        Weight::Dense(w) if scalar => scalar::dense(x, w, y),
+        Weight::Dense(w) => gemm::product(cpu, x, cols, Source::Dense(w), rows, y),
+        Weight::Packed(w) if w.compute == Compute::Int8 => {
+            let x = inputs::round(cpu, x, w);
+            if scalar {
+                scalar::packed_int8(&x, w, y);
+            } else {
+                gemm::product_int8(cpu, &x, w, y);
+            }
         }
-        Weight::Packed(w) => scalar::packed_int8(&inputs::round(x, w), w, y),
+        Weight::Packed(w) if scalar => scalar::packed(&inputs::arrange(x, w), w, y),
+        Weight::Packed(w) => gemm::product_packed(cpu, x, w, y),
     }
 }
 
-/// Adds `x[m, n]ᵀ · x` into the lower triangle of `h[n, n]`, in fixed tiles of rows so that the
-/// result does not depend on the number of threads.
+/// Adds `x[m, n]ᵀ · x` into the lower triangle of `h[n, n]`.
+///
+/// Rows of x are summed in order inside blocks of [`BLOCK`], blocks in order, so that the result
+/// does not depend on the number of threads. What lies above the diagonal is kept.
 pub fn gram(cpu: &Cpu, x: &[f32], n: usize, h: &mut [f32]) {
-    let _ = cpu;
-    scalar::gram(x, n, h);
+    assert!(
+        n > 0 && x.len().is_multiple_of(n),
+        "x holds whole rows of {n}"
+    );
+    assert_eq!(h.len(), n * n, "h is [{n}, {n}]");
+    match cpu.isa {
+        Isa::Scalar => scalar::gram(x, n, h),
+        _ => gemm::gram(cpu, x, n, h),
+    }
 }
 
 /// `c[m, n] −= a[m, k] · b[k, n]`, the trailing update of a blocked elimination.
 ///
 /// `c_stride` is the distance between rows of `c`, so that `c` may be a part of a wider matrix.
 pub fn gemm_sub(cpu: &Cpu, a: &[f32], b: &[f32], n: usize, c: &mut [f32], c_stride: usize) {
-    let _ = cpu;
-    scalar::gemm_sub(a, b, n, c, c_stride);
+    if a.is_empty() || b.is_empty() {
+        return;
+    }
+    assert!(b.len().is_multiple_of(n), "b holds whole rows of {n}");
+    assert!(a.len().is_multiple_of(b.len() / n), "a holds whole rows");
+    match cpu.isa {
+        Isa::Scalar => scalar::gemm_sub(a, b, n, c, c_stride),
+        _ => gemm::gemm_sub(cpu, a, b, n, c, c_stride),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cpu::Isa;
     use crate::matrix::{Codes, Floats, Integer, QuantizedMatrix, Scales, Values, Zero};
     use crate::pack::{words_from_codes, words_len};
     use crate::tensor::{Dtype, TensorRef, bytes_from_f32};

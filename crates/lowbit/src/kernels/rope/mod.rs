@@ -7,6 +7,8 @@
 //! `x` is `[tokens, heads, d]`, the tables are `[tokens, d/2]`; `model/rotary.rs` fills them.
 //! Bound: `|y − ref| ≤ 2 · ε · (|a · cos| + |b · sin|)` with f32's ε.
 
+#[cfg(feature = "gpu")]
+pub(crate) mod gpu;
 mod scalar;
 mod simd;
 

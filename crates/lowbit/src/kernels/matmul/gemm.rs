@@ -1,0 +1,180 @@
+//! Cuts products into tasks and brings inputs into the order that kernels read.
+
+use super::inputs::{self, Rounded};
+use super::panel::ROWS;
+use super::simd::Out;
+use super::simd_gemv::Gemv;
+use super::weight::{Dense, Packed, Zeros};
+use super::{BLOCK, simd_int8, simd_machine as machine};
+use crate::cpu::Cpu;
+use std::ops::Range;
+
+/// Products below this many multiplications stay on one thread: waking another costs more.
+const PARALLEL_FROM: usize = 1 << 21;
+
+/// Rows of inputs up to which weights are widened in registers.
+const FEW: usize = 4;
+
+/// Panels of a task are a multiple of this, so that full register tiles fit.
+const TASK_PANELS: usize = 4;
+
+/// What inputs are multiplied with.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Source<'a> {
+    /// Floats in panels.
+    Dense(&'a Dense),
+    /// Codes in panels.
+    Packed(&'a Packed),
+    /// A plain matrix `[width, n]`, already transposed.
+    Rows {
+        /// Row-major.
+        values: &'a [f32],
+        /// Outputs.
+        n: usize,
+    },
+}
+
+/// One product with many rows of inputs.
+#[derive(Debug)]
+pub(super) struct Gemm<'a> {
+    pub(super) w: Source<'a>,
+    /// Inputs from [`interleave`].
+    pub(super) x: &'a [f32],
+    /// Padded columns.
+    pub(super) width: usize,
+    /// Rows of inputs.
+    pub(super) m: usize,
+    pub(super) out: Out<'a>,
+}
+
+impl Gemm<'_> {
+    /// The first row of inputs that `panel` is multiplied with.
+    pub(super) fn first_row(&self, panel: usize) -> usize {
+        if self.out.is_lower() { panel * ROWS } else { 0 }
+    }
+}
+
+/// f32 mode: `y = x · Wᵀ` with `x [m, width]` in padded order, on any machine but the scalar one.
+pub(super) fn product(
+    cpu: &Cpu,
+    x: &[f32],
+    width: usize,
+    w: Source<'_>,
+    rows: usize,
+    y: &mut [f32],
+) {
+    let m = x.len() / width;
+    y.fill(0.0);
+    let out = Out::new(y, m, rows, rows);
+    let with_minimum = matches!(w, Source::Packed(w) if matches!(w.zeros, Zeros::Min(_)));
+    if m <= FEW && !with_minimum {
+        let job = Gemv { w, x, m, out };
+        return tasks(cpu, rows, m * width, |panels| {
+            machine::gemv(cpu.isa, &job, panels);
+        });
+    }
+    let at_once = machine::rows_at_once(cpu.isa);
+    let x = interleave(cpu, m, width, at_once, |row, k| x[row * width + k]);
+    let job = Gemm {
+        w,
+        x: &x,
+        width,
+        m,
+        out,
+    };
+    tasks(cpu, rows, m * width, |panels| {
+        machine::gemm(cpu.isa, &job, panels);
+    });
+}
+
+/// int8 mode: `y = x · Wᵀ` with rounded inputs, on any machine but the scalar one.
+pub(super) fn product_int8(cpu: &Cpu, x: &Rounded, w: &Packed, y: &mut [f32]) {
+    let m = x.codes.len() / w.width();
+    y.fill(0.0);
+    let out = Out::new(y, m, w.rows, w.rows);
+    let job = simd_int8::Job { w, x, m, out };
+    tasks(cpu, w.rows, m * w.width(), |panels| {
+        machine::int8(cpu.isa, &job, panels);
+    });
+}
+
+/// Adds `xᵀ · x` into the lower triangle of `h[n, n]`, on any machine but the scalar one.
+pub(super) fn gram(cpu: &Cpu, x: &[f32], n: usize, h: &mut [f32]) {
+    let at_once = machine::rows_at_once(cpu.isa);
+    for x in x.chunks(BLOCK * n) {
+        let width = x.len() / n;
+        let transposed = interleave(cpu, n, width, at_once, |row, k| x[k * n + row]);
+        let job = Gemm {
+            w: Source::Rows { values: x, n },
+            x: &transposed,
+            width,
+            m: n,
+            out: Out::new(h, n, n, n).lower(),
+        };
+        tasks(cpu, n, n * width / 2, |panels| {
+            machine::gemm(cpu.isa, &job, panels);
+        });
+    }
+}
+
+/// `c[m, n] −= a[m, k] · b[k, n]`, on any machine but the scalar one.
+pub(super) fn gemm_sub(cpu: &Cpu, a: &[f32], b: &[f32], n: usize, c: &mut [f32], stride: usize) {
+    let width = b.len() / n;
+    let m = a.len() / width;
+    let at_once = machine::rows_at_once(cpu.isa);
+    let negated = interleave(cpu, m, width, at_once, |row, k| -a[row * width + k]);
+    let job = Gemm {
+        w: Source::Rows { values: b, n },
+        x: &negated,
+        width,
+        m,
+        out: Out::new(c, m, n, stride),
+    };
+    tasks(cpu, n, m * width, |panels| {
+        machine::gemm(cpu.isa, &job, panels);
+    });
+}
+
+/// Runs `task` over the panels of `rows` outputs, each of which costs `work` multiplications.
+///
+/// No result depends on how panels are cut into tasks.
+fn tasks(cpu: &Cpu, rows: usize, work: usize, task: impl Fn(Range<usize>) + Sync + Send) {
+    let panels = rows.div_ceil(ROWS);
+    let len = panels
+        .div_ceil(cpu.threads() * 4)
+        .next_multiple_of(TASK_PANELS);
+    let parallel = work * rows >= PARALLEL_FROM;
+    cpu.run(panels.div_ceil(len), parallel, |i| {
+        task(i * len..((i + 1) * len).min(panels));
+    });
+}
+
+/// Inputs in blocks of `3 · at_once` rows, columns outermost inside a block; the last block is
+/// padded to a multiple of `at_once` rows.
+fn interleave(
+    cpu: &Cpu,
+    m: usize,
+    width: usize,
+    at_once: usize,
+    value: impl Fn(usize, usize) -> f32 + Sync + Send,
+) -> Vec<f32> {
+    let block = 3 * at_once;
+    let mut out = vec![0.0; m.next_multiple_of(at_once) * width];
+    let parallel = out.len() >= PARALLEL_FROM / 16;
+    cpu.run_chunks(&mut out, block * width, parallel, |b, out| {
+        let rows = out.len() / width;
+        let real = rows.min(m - b * block);
+        for (k, out) in out.chunks_exact_mut(rows).enumerate() {
+            for (j, out) in out[..real].iter_mut().enumerate() {
+                *out = value(b * block + j, k);
+            }
+        }
+    });
+    out
+}
+
+/// f32 mode for a packed matrix.
+pub(super) fn product_packed(cpu: &Cpu, x: &[f32], w: &Packed, y: &mut [f32]) {
+    let x = inputs::arrange(x, w);
+    product(cpu, &x, w.width(), Source::Packed(w), w.rows, y);
+}
