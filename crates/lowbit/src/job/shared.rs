@@ -1,9 +1,10 @@
 //! Linears that share an input: one Hessian, one factor, each rounded with it.
 
+use super::pace;
 use super::passes::Tapped;
 use super::plan::Layer;
 use super::report::{LayerReport, quality};
-use super::{World, pace};
+use super::step::World;
 use crate::cpu::Cpu;
 use crate::error::Result;
 use crate::kernels::matmul::Weight;
@@ -40,7 +41,7 @@ impl SharedInput {
         tapped.hessian.finish(world.cpu);
         let options = layers.front().map(|l| world.plan.round_options(l).gptq);
         let options = options.unwrap_or_default();
-        let damp = f64::from(options.damp);
+        let damp = options.damp;
         Self {
             factoring: Factoring::new(&tapped.hessian, options.order, damp),
             hessian: Some(tapped.hessian),
