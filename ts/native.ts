@@ -27,6 +27,7 @@ export async function nativeBinding(): Promise<Binding> {
   const require = createRequire(import.meta.url)
   const own = fileURLToPath(new URL(`../native/lowbit.${name}.node`, import.meta.url))
   const place = existsSync(own) ? own : `lowbit-${name}`
+  silenceDrivers()
   try {
     const native: unknown = require(place)
     if (isNative(native)) return new native.Binding()
@@ -38,6 +39,16 @@ export async function nativeBinding(): Promise<Binding> {
       cause,
     })
   }
+}
+
+/**
+ * Mesa's device selection asks the desktop session which GPU is preferred, and complains on stderr
+ * where there is no session; without one there is nothing to ask.
+ */
+function silenceDrivers(): void {
+  const { env, platform } = process
+  if (platform !== 'linux' || env['XDG_RUNTIME_DIR'] || env['DISPLAY']) return
+  env['NODEVICE_SELECT'] ??= '1'
 }
 
 function isNative(module: unknown): module is Native {
