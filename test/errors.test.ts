@@ -29,12 +29,10 @@ test('errorFrom: keeps the code of the binding and puts the file in front', (t) 
 })
 
 test('errorFrom: gives system errors a meaning', (t) => {
-  const code = (name: string): string =>
-    errorFrom(Object.assign(new Error(name), { code: name })).code
-  t.is(code('ENOENT'), 'not-found')
-  t.is(code('ENOSPC'), 'disk-full')
-  t.is(code('EIO'), 'io')
-  t.is(code('ERR_INVALID_ARG_TYPE'), 'internal')
+  t.is(codeOf('ENOENT'), 'not-found')
+  t.is(codeOf('ENOSPC'), 'disk-full')
+  t.is(codeOf('EIO'), 'io')
+  t.is(codeOf('ERR_INVALID_ARG_TYPE'), 'internal')
 })
 
 test('errorLine: is one line whatever a file wrote into it', (t) => {
@@ -45,3 +43,7 @@ test('errorLine: is one line whatever a file wrote into it', (t) => {
 test('nearest: finds the typo', (t) => {
   t.is(nearest('shceme', ['scheme', 'method', 'seed']), 'scheme')
 })
+
+function codeOf(name: string): string {
+  return errorFrom(Object.assign(new Error(name), { code: name })).code
+}

@@ -6,7 +6,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import type { Binding, Polled, Scored } from '../ts/binding.ts'
 import { safetensors } from './helpers.ts'
 
-/** How the fake behaves. */
+/** How the fake behaves; everything may be left out. */
 export interface Fake {
   /** Milliseconds that a step of a job takes. */
   readonly stepMs?: number
@@ -21,9 +21,17 @@ export interface Fake {
 
 type Json = Record<string, unknown>
 
+/** What the fake looks at in a request. */
+interface Request extends Json {
+  readonly config: Json
+  readonly tensors: readonly Tensor[]
+  readonly options: { readonly method: string; readonly scheme: string }
+  readonly journal?: readonly string[]
+}
+
 interface Tensor {
   name: string
-  dtype: string
+  dtype: keyof typeof BYTES
   shape: number[]
 }
 
@@ -35,8 +43,8 @@ export function fakeBinding(fake: Fake = {}): Binding {
   const sessions = new Map<number, { request: Json; tokens: number[]; step: number }>()
   const models = new Map<number, string[]>()
   let next = 1
-  const heard = (name: string, text: string): Json => {
-    const request = JSON.parse(text)
+  const heard = (name: string, text: string): Request => {
+    const request: Request = JSON.parse(text)
     fake.onRequest?.(name, request)
     return request
   }
@@ -56,7 +64,7 @@ export function fakeBinding(fake: Fake = {}): Binding {
       return jobs.get(job)?.poll(answer) ?? fail('internal', `unknown job ${job}`)
     },
     async modelOpen(request) {
-      const { tensors } = heard('model', request) as { tensors: Tensor[] }
+      const { tensors } = heard('model', request)
       models.set(
         next,
         tensors.map((tensor) => tensor.name),
@@ -123,8 +131,6 @@ const CATALOG = {
   ],
   formats: [],
   architectures: [],
-  schemes: [],
-  codes: [],
 }
 
 /** Flips every tensor, one at a time, through a scratch file, with a line of journal after each. */
@@ -133,10 +139,10 @@ class FakeJob {
   readonly #steps: (() => Polled)[]
   #answer: Uint8Array[] = []
 
-  constructor(request: Json, tokens: Uint32Array) {
+  constructor(request: Request, tokens: Uint32Array) {
     this.#plan = planOf(request)
-    const identity = JSON.stringify({ identity: [request['options'], tokens.length] })
-    const journal = (request['journal'] as string[] | undefined) ?? []
+    const identity = JSON.stringify({ identity: [request.options, tokens.length] })
+    const journal = request.journal ?? []
     if (journal.length > 0 && journal[0] !== identity) fail('resume-mismatch', 'the options differ')
     const steps = journal.length > 0 ? [] : [() => ask({ kind: 'journal', line: identity })]
     const done = Math.max(journal.length - 1, 0)
@@ -185,27 +191,21 @@ class FakeJob {
   }
 
   #layers(): Json[] {
-    return this.#plan.layers.map(({ name, scheme, method }) => ({
-      name,
-      scheme,
-      method,
-      error: 0.001,
-    }))
+    return this.#plan.layers.map((layer) => ({ ...layer, mse: 0.001, relativeError: 0.1 }))
   }
 }
 
-function planOf(request: Json): {
+function planOf(request: Request): {
   layers: { name: string; rows: number; cols: number; scheme: string; method: string }[]
-  tensors: Tensor[]
+  tensors: readonly Tensor[]
   head: Uint8Array
   offsets: number[]
   total: number
   [key: string]: unknown
 } {
-  const options = request['options'] as { method: string; scheme: string }
+  const { options, tensors } = request
   if (!['rtn', 'gptq'].includes(options.method))
     fail('option', `unknown method "${options.method}"`)
-  const tensors = request['tensors'] as Tensor[]
   const empty = Object.fromEntries(
     tensors.map(({ name, dtype, shape }) => [
       name,
@@ -222,7 +222,13 @@ function planOf(request: Json): {
   }
   const layers = tensors
     .filter(({ shape }) => shape.length === 2)
-    .map(({ name, shape: [rows = 0, cols = 0] }) => ({ name, rows, cols, ...options }))
+    .map(({ name, shape: [rows = 0, cols = 0] }) => ({
+      name,
+      rows,
+      cols,
+      scheme: options.scheme,
+      method: options.method,
+    }))
   return {
     layers,
     ignored: [],
@@ -233,7 +239,7 @@ function planOf(request: Json): {
     outputBytes: at,
     warnings: [],
     fingerprint: 'f',
-    config: JSON.stringify({ ...(request['config'] as Json), quantization_config: { fake: true } }),
+    config: JSON.stringify({ ...request.config, quantization_config: { fake: true } }),
     tensors,
     head: whole.slice(0, start),
     offsets,
@@ -241,8 +247,8 @@ function planOf(request: Json): {
   }
 }
 
-function size({ dtype, shape }: { dtype: string; shape: readonly number[] }): number {
-  return shape.reduce((product, dim) => product * dim, BYTES[dtype as keyof typeof BYTES])
+function size({ dtype, shape }: Pick<Tensor, 'dtype' | 'shape'>): number {
+  return shape.reduce((product, dim) => product * dim, BYTES[dtype])
 }
 
 function headerOf(head: Uint8Array, fileBytes: number): Json {

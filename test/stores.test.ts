@@ -1,5 +1,4 @@
 import test, { type ExecutionContext } from 'ava'
-import { createServer } from 'node:http'
 import { appendFile, link, mkdir, symlink, utimes, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { fetchStore } from '../ts/store/fetch.ts'
@@ -7,6 +6,7 @@ import { fsStore } from '../ts/store/fs.ts'
 import { memoryStore } from '../ts/store/memory.ts'
 import { checkName, type Store } from '../ts/store/store.ts'
 import { failsWith, tempFolder } from './helpers.ts'
+import { serve } from './site.ts'
 
 const FILES = { 'config.json': '{"a":1}', 'model.safetensors': '0123456789' }
 
@@ -14,16 +14,16 @@ const FILES = { 'config.json': '{"a":1}', 'model.safetensors': '0123456789' }
 const STORES: Readonly<Record<string, (t: ExecutionContext) => Promise<Store>>> = {
   async fs(t) {
     const folder = await tempFolder(t)
-    for (const [name, text] of Object.entries(FILES)) await writeFile(join(folder, name), text)
+    for (const [name, data] of Object.entries(FILES)) await writeFile(join(folder, name), data)
     return fsStore(folder)
   },
   async memory() {
-    return memoryStore(Object.entries(FILES).map(([name, text]) => [name, bytes(text)]))
+    return memoryStore(Object.entries(FILES).map(([name, data]) => [name, bytes(data)]))
   },
-  fetch: async (t) => fetchStore(await serve(t, {})),
-  'fetch without ranges': async (t) => fetchStore(await serve(t, { ranges: false })),
-  'fetch without lengths': async (t) => fetchStore(await serve(t, { lengths: false })),
-  'fetch through a bad line': async (t) => fetchStore(await serve(t, { cutEvery: 2 })),
+  fetch: async (t) => fetchStore(await serve(t, FILES, {})),
+  'fetch without ranges': async (t) => fetchStore(await serve(t, FILES, { ranges: false })),
+  'fetch without lengths': async (t) => fetchStore(await serve(t, FILES, { lengths: false })),
+  'fetch through a bad line': async (t) => fetchStore(await serve(t, FILES, { cutFirst: true })),
 }
 
 const WRITABLE = ['fs', 'memory']
@@ -122,7 +122,7 @@ test('fs: a file that changes between reads is noticed', async (t) => {
 
 test('fetch: a file that changes between reads is noticed', async (t) => {
   const site = { tag: '"1"' }
-  const store = fetchStore(await serve(t, site))
+  const store = fetchStore(await serve(t, FILES, site))
   await store.read('config.json')
   site.tag = '"2"'
   await failsWith(t, 'file-changed', () => store.read('config.json'))
@@ -130,7 +130,7 @@ test('fetch: a file that changes between reads is noticed', async (t) => {
 
 test('fetch: sends its headers, and its query with every file', async (t) => {
   const seen: string[] = []
-  const address = await serve(t, { seen })
+  const address = await serve(t, FILES, { seen })
   await fetchStore(`${address}?token=1`, { headers: { authorization: 'x' } }).read('config.json')
   t.true(seen.every((line) => line === '/config.json?token=1 x'))
 })
@@ -206,43 +206,10 @@ test('fs.guard: refuses links out of the folder, but not those of the Hugging Fa
   await t.notThrowsAsync(fsStore(snapshot).guard('model-1.safetensors'))
 })
 
-function bytes(text: string): Uint8Array {
-  return new TextEncoder().encode(text)
+function bytes(data: string): Uint8Array {
+  return new TextEncoder().encode(data)
 }
 
 function text(data: Uint8Array): string {
   return new TextDecoder().decode(data)
-}
-
-interface Site {
-  readonly ranges?: boolean
-  readonly lengths?: boolean
-  /** Breaks off every n-th answer. */
-  readonly cutEvery?: number
-  tag?: string
-  readonly seen?: string[]
-}
-
-async function serve(t: ExecutionContext, site: Site): Promise<string> {
-  let answers = 0
-  const server = createServer((request, response) => {
-    site.seen?.push(`${request.url} ${request.headers.authorization}`)
-    const name = new URL(request.url ?? '/', 'http://a').pathname.slice(1)
-    const file = Object.entries(FILES).find(([known]) => known === name)?.[1]
-    if (file === undefined) return response.writeHead(404).end()
-    if (site.cutEvery && ++answers % site.cutEvery === 0) return response.destroy()
-    const range = /bytes=(\d+)-(\d+)/.exec(request.headers.range ?? '')
-    const part = range && site.ranges !== false
-    const body = part ? file.slice(Number(range[1]), Number(range[2]) + 1) : file
-    if (site.lengths !== false) response.setHeader('content-length', body.length)
-    else response.setHeader('transfer-encoding', 'chunked')
-    response.setHeader('etag', site.tag ?? '"1"').writeHead(part ? 206 : 200)
-    return request.method === 'HEAD' ? response.end() : response.end(body)
-  })
-  await new Promise<void>((ready) => {
-    server.listen(0, '127.0.0.1', ready)
-  })
-  t.teardown(() => server.close())
-  const address = server.address()
-  return `http://127.0.0.1:${typeof address === 'object' ? address?.port : 0}/`
 }

@@ -27,6 +27,7 @@ export async function nativeBinding(): Promise<Binding> {
   const require = createRequire(import.meta.url)
   const own = fileURLToPath(new URL(`../native/lowbit.${name}.node`, import.meta.url))
   const place = existsSync(own) ? own : `lowbit-${name}`
+  silenceDrivers()
   try {
     const native: unknown = require(place)
     if (isNative(native)) return new native.Binding()
@@ -40,6 +41,16 @@ export async function nativeBinding(): Promise<Binding> {
   }
 }
 
+/**
+ * Mesa's device selection asks the desktop session which GPU is preferred, and complains on stderr
+ * where there is no session; without one there is nothing to ask.
+ */
+function silenceDrivers(): void {
+  const { env, platform } = process
+  if (platform !== 'linux' || env['XDG_RUNTIME_DIR'] || env['DISPLAY']) return
+  env['NODEVICE_SELECT'] ??= '1'
+}
+
 function isNative(module: unknown): module is Native {
   if (typeof module !== 'object' || module === null) return false
   return 'Binding' in module && typeof module.Binding === 'function'
@@ -50,16 +61,13 @@ function messageOf(cause: unknown): string {
   return text.split('\n', 1)[0] ?? text
 }
 
-/** The report names the C library where it is glibc; else the loader's script tells. */
+/** Distributions with musl have an `ldd` that says so; elsewhere Node's report knows. */
 function isMusl(): boolean {
-  const report: unknown = process.report?.getReport()
-  if (typeof report === 'object' && report !== null && 'header' in report) {
-    const { header } = report
-    if (typeof header === 'object' && header !== null) return !('glibcVersionRuntime' in header)
-  }
   try {
     return readFileSync('/usr/bin/ldd', 'utf8').includes('musl')
   } catch {
-    return false
+    const report: unknown = process.report.getReport()
+    const header = typeof report === 'object' && report && 'header' in report && report.header
+    return typeof header === 'object' && header !== null && !('glibcVersionRuntime' in header)
   }
 }

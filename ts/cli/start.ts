@@ -29,11 +29,14 @@ export async function start(api: () => Promise<Lowbit>): Promise<void> {
     process.exit(error.code === 'EPIPE' ? 0 : 1)
   })
   const terminal = terminalOf(process.stdout, process.stderr)
-  const lines = (): AsyncIterable<string> => createInterface({ input: process.stdin })
-  const context = { api, terminal, lines, signal: abort.signal }
+  const context = { api, terminal, lines: inputLines, signal: abort.signal }
   const code = await runProgram(process.argv.slice(2), context, await version())
   // What is still in a pipe gets out first; threads of the native module would stay.
   process.stdout.write('', () => process.exit(interrupted ?? code))
+}
+
+function inputLines(): AsyncIterable<string> {
+  return createInterface({ input: process.stdin })
 }
 
 async function version(): Promise<string> {

@@ -81,15 +81,12 @@ function yamlText(value: Readonly<Record<string, unknown>>, indent: string): str
 }
 
 function errorRows(layers: readonly LayerReport[]): readonly (readonly [string, string])[] {
-  const errors = layers.flatMap(({ error }) => (typeof error === 'number' ? [error] : []))
+  const errors = layers.map(({ relativeError }) => relativeError)
   const fallbacks = layers.filter(({ fallback }) => fallback !== undefined && fallback !== null)
   const rows: (readonly [string, string])[] = []
   if (errors.length > 0) {
     const mean = errors.reduce((sum, error) => sum + error, 0) / errors.length
-    rows.push([
-      'error of the weights',
-      `${mean.toPrecision(3)} mean over layers, relative and squared`,
-    ])
+    rows.push(['error of the weights', `${mean.toPrecision(3)} of their size, mean over layers`])
   }
   if (fallbacks.length > 0) {
     rows.push([

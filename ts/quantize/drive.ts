@@ -7,22 +7,20 @@ import type { Meter, Work } from '../progress.ts'
 import type { Store, Writing } from '../store/store.ts'
 import type { CoreReport, Plan } from './report.ts'
 
+/** A run of bytes of something named. */
+interface Part {
+  readonly name: string
+  readonly offset: number
+  readonly len: number
+}
+
 /** What a job wants done before it can go on. */
 type Ask =
   | { readonly kind: 'read'; readonly tensors: readonly string[] }
-  | {
-      readonly kind: 'readScratch'
-      readonly name: string
-      readonly offset: number
-      readonly len: number
-    }
-  | { readonly kind: 'writeScratch'; readonly name: string; readonly offset: number }
-  | {
-      readonly kind: 'write'
-      readonly name: string
-      readonly total: number
-      readonly offset: number
-    }
+  | ({ readonly kind: 'readRange'; readonly tensor: string } & Omit<Part, 'name'>)
+  | ({ readonly kind: 'readScratch' | 'readOutput' } & Part)
+  | ({ readonly kind: 'writeScratch' } & Omit<Part, 'len'>)
+  | ({ readonly kind: 'write'; readonly total: number } & Omit<Part, 'len'>)
   | { readonly kind: 'journal'; readonly line: string }
   | ({ readonly kind: 'work' } & Work)
   | { readonly kind: 'done'; readonly report: CoreReport }
@@ -85,11 +83,10 @@ async function doAsked(driving: Driving, asked: Asked): Promise<Uint8Array[]> {
   const { ask, polled, files, scratch } = asked
   switch (ask.kind) {
     case 'read':
-      return Promise.all(ask.tensors.map((name) => readTensor(driving.checkpoint, name)))
-    case 'readScratch': {
-      const file = await scratch.open(ask.name, Infinity)
-      return [await file.read({ offset: ask.offset, length: ask.len })]
-    }
+    case 'readRange':
+    case 'readScratch':
+    case 'readOutput':
+      return readAsked(driving, asked, ask)
     case 'writeScratch':
       await (await scratch.open(ask.name, Infinity)).write(ask.offset, bytesOf(polled))
       return []
@@ -107,6 +104,25 @@ async function doAsked(driving: Driving, asked: Asked): Promise<Uint8Array[]> {
     default:
       throw new LowbitError('internal', `The job asked for ${JSON.stringify(ask)}`)
   }
+}
+
+async function readAsked(
+  driving: Driving,
+  { files, scratch }: Asked,
+  ask: Extract<Ask, { kind: `read${string}` }>,
+): Promise<Uint8Array[]> {
+  const { checkpoint, plan } = driving
+  if (ask.kind === 'read') {
+    return Promise.all(ask.tensors.map((name) => readTensor(checkpoint, name)))
+  }
+  const range = { offset: ask.offset, length: ask.len }
+  if (ask.kind === 'readRange') return [await readTensor(checkpoint, ask.tensor, range)]
+  const total = plan.outputs.find(({ file }) => file === ask.name)?.bytes ?? 0
+  const file =
+    ask.kind === 'readScratch'
+      ? await scratch.open(ask.name, Infinity)
+      : await files.open(ask.name, total)
+  return [await file.read(range)]
 }
 
 async function poll(driving: Driving, answer: Uint8Array[]): Promise<Polled> {

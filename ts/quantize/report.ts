@@ -29,24 +29,31 @@ export interface CorePlan extends Plan {
 /** One quantized layer. */
 export interface LayerReport {
   readonly name: string
+  /** The rounder that made it. */
   readonly method: string
   readonly scheme: string
-  /** Squared error of the weights over their squared sum. */
-  readonly error?: number
-  /** Why a simpler method was taken, if one was. */
+  readonly rows: number
+  readonly cols: number
+  /** Mean of (w − q)². */
+  readonly mse: number
+  /** √(Σ (w − q)² / Σ w²). */
+  readonly relativeError: number
+  /** Mean over outputs of (w − q)ᵀ·H·(w − q), where a Hessian was used. */
+  readonly hessianError?: number
+  /** Damping that was needed, relative to the mean of the Hessian's diagonal. */
+  readonly damp?: number
+  /** Inputs that were zero for every token. */
+  readonly deadColumns?: number
+  /** Why a simpler method was used than the one asked for. */
   readonly fallback?: string | null
-  readonly [key: string]: unknown
+  /** Share of its block's time. */
+  readonly seconds?: number
 }
 
 /** A job's own report. */
 export interface CoreReport {
   readonly layers?: readonly LayerReport[]
-  readonly files?: readonly {
-    readonly name: string
-    readonly bytes: number
-    readonly sha256: string
-  }[]
-  readonly [key: string]: unknown
+  readonly files?: readonly WrittenFile[]
 }
 
 /** What `quantize` returns; times are only here, never in a file. */

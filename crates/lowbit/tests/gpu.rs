@@ -251,11 +251,11 @@ fn quantized_logits_are_those_of_the_cpu() {
         };
         let both = Both::load("novels-4m", gpu, true, border);
         let (mut tokens, _) = prompt("novels-4m-reference", "prompt_0.");
-        while tokens.len() < 300 {
-            tokens.extend_from_within(..tokens.len().min(300 - tokens.len()));
+        while tokens.len() < 140 {
+            tokens.extend_from_within(..tokens.len().min(140 - tokens.len()));
         }
         let wanted = Sequence::new(&both.cpu, &both.model).logits(&tokens);
-        // A cut binding holds 320 positions; 300 tokens take several chunks and a grown cache.
+        // Several chunks, and a cache that grows between them.
         let mut sequence = Front::new(&both, 320);
         let found = sequence.logits(&tokens, Want::All);
         let difference = worst(&found, &wanted);
@@ -338,9 +338,9 @@ fn truncating_a_cache_takes_tokens_back() {
     let first = sequence.logits(&[3, 1, 4, 1, 5], Want::Last);
     sequence.logits(&[9, 2, 6], Want::Last);
     sequence.cache.truncate(4);
-    assert_eq!(sequence.logits(&[5], Want::Last).len(), first.len());
-    let again = sequence.cache.len();
-    assert_eq!(again, 5);
+    let again = sequence.logits(&[5], Want::Last);
+    assert!(worst(&again, &first) <= LOGIT_BOUND);
+    assert_eq!(sequence.cache.len(), 5);
 }
 
 #[test]

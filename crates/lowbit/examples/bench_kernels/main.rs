@@ -21,7 +21,7 @@ const N: usize = 4096;
 const COPIES: usize = 8;
 
 /// Seconds of each measurement.
-const SECONDS: f64 = 0.25;
+const SECONDS: f64 = 0.3;
 
 struct Roof {
     bandwidth: f64,

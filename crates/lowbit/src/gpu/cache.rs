@@ -8,7 +8,7 @@ use crate::kernels::attention::gpu::{append, attention};
 use crate::model::ops::Slot;
 
 /// Tokens for which memory is taken at first.
-const FIRST_TOKENS: usize = 256;
+const FIRST_TOKENS: usize = 64;
 
 /// One block's keys and values, f32 `[allocated, kv_heads, head_dim]` with padded heads, and what reads them.
 #[derive(Debug)]

@@ -233,3 +233,58 @@ fn info(adapter: &wgpu::AdapterInfo, limits: &wgpu::Limits) -> GpuInfo {
         max_buffer: limits.max_buffer_size,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::testing::{block_on, device};
+    use wgpu::BufferUsages;
+
+    #[test]
+    fn a_lost_device_is_an_error_and_stays_one() {
+        let Some(gpu) = device("lost device", &GpuOptions::default()) else {
+            return;
+        };
+        let usage = BufferUsages::MAP_READ | BufferUsages::COPY_DST;
+        let staging = gpu.allocate("staging", 64, usage).unwrap();
+        gpu.destroy();
+        for _ in 0..2 {
+            let e = block_on(gpu.read(&staging, 64)).unwrap_err();
+            assert_eq!(e.code, Code::DeviceLost, "{e}");
+            assert_eq!(gpu.check().unwrap_err().code, Code::DeviceLost);
+        }
+    }
+
+    #[test]
+    fn misuse_is_an_error_and_not_a_panic() {
+        let Some(gpu) = device("uncaptured error", &GpuOptions::default()) else {
+            return;
+        };
+        let _ = gpu.device.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size: 64,
+            usage: BufferUsages::MAP_READ | BufferUsages::MAP_WRITE | BufferUsages::STORAGE,
+            mapped_at_creation: false,
+        });
+        assert_eq!(gpu.check().unwrap_err().code, Code::Internal);
+        gpu.check().unwrap();
+    }
+
+    #[test]
+    fn buffers_beyond_the_limits_are_refused_by_name() {
+        let options = GpuOptions {
+            max_binding: Some(1 << 20),
+        };
+        let Some(gpu) = device("refused buffer", &options) else {
+            return;
+        };
+        let e = gpu.storage("keys", (1 << 20) + 1).unwrap_err();
+        assert_eq!((e.code, &*e.place), (Code::OutOfMemory, "keys"));
+        let usage = BufferUsages::STORAGE;
+        let e = gpu
+            .allocate("huge", gpu.info().max_buffer + 1, usage)
+            .unwrap_err();
+        assert_eq!(e.code, Code::OutOfMemory);
+        gpu.check().unwrap();
+    }
+}

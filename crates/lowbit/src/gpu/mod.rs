@@ -14,6 +14,7 @@ mod head;
 mod matrix;
 mod model;
 mod pipeline;
+mod product;
 mod record;
 mod shader;
 #[cfg(test)]
@@ -22,6 +23,7 @@ pub(crate) mod testing;
 pub use cache::GpuCache;
 pub use device::{Gpu, GpuInfo, GpuOptions};
 pub use model::{Counts, GpuModel};
+pub use product::GpuProduct;
 
 pub(crate) use buffers::{bytes_from_f32, bytes_from_u32};
 pub(crate) use dispatch::{Dispatch, Grid, align};

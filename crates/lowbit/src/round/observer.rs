@@ -11,8 +11,8 @@
 //! s is then rounded to the type it is stored in, and a scale of 0 becomes that type's ε. One case
 //! differs: a group of equal weights c ≠ 0 gets s = |c|, which gives c back exactly.
 
-use crate::error::{Code, Error, Result, nearest};
 use super::RoundOptions;
+use crate::error::{Code, Error, Result, nearest};
 use crate::maths;
 use crate::scheme::Scheme;
 use crate::tensor::{Dtype, round_to};
@@ -233,23 +233,31 @@ mod tests {
         };
         grid.codes(values, params, &mut codes);
         assert!(codes.iter().all(|c| u32::from(*c) < 1 << scheme.bits));
-        codes.iter().map(|c| scale * (f32::from(*c) - zero)).collect()
+        codes
+            .iter()
+            .map(|c| scale * (f32::from(*c) - zero))
+            .collect()
     }
 
     #[test]
     fn groups_of_one_value_come_back_exactly() {
         for (bits, symmetric) in [(2, true), (3, false), (4, true), (4, false), (8, true)] {
             let scheme = Scheme::weights(bits, Group::Row, symmetric);
-            for (dtype, c) in DTYPES.iter().flat_map(|d| {
-                [0.0, 1.0, -1.0, 0.3125, -0.011_718_75, 1024.0].map(|c| (*d, c))
-            }) {
+            for (dtype, c) in DTYPES
+                .iter()
+                .flat_map(|d| [0.0, 1.0, -1.0, 0.3125, -0.011_718_75, 1024.0].map(|c| (*d, c)))
+            {
                 assert_eq!(rounded(&[c; 33], &scheme, dtype), [c; 33], "{scheme} {c}");
             }
         }
         let scheme = Scheme::weights(4, Group::Row, true);
         let tiny = [1.0e-44f32; 16];
         assert_eq!(rounded(&tiny, &scheme, Dtype::F32), tiny);
-        assert_eq!(rounded(&tiny, &scheme, Dtype::F16), [0.0; 16], "scale underflow");
+        assert_eq!(
+            rounded(&tiny, &scheme, Dtype::F16),
+            [0.0; 16],
+            "scale underflow"
+        );
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Round to nearest: each weight goes to the closest code of its group's grid.
 
+use super::RoundOptions;
 use super::observer::{Grid, Observer};
 use super::simd::{self, Rounded, Row, all_finite};
-use super::RoundOptions;
 use crate::cpu::Cpu;
 use crate::error::{Code, Error, Result};
 use crate::matrix::{Codes, Floats, Integer, QuantizedMatrix, Scales, Values, Zero};

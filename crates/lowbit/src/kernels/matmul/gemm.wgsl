@@ -65,27 +65,50 @@ fn zero(i: u32) -> f32 {
     return f32((zeros[i / 4u] >> (8u * (i & 3u))) & 255u);
 }
 
-// Columns 4 · quad … 4 · quad + 3 of a block of a row, as floats.
-fn weight(row: u32, block: u32, quad: u32) -> vec4<f32> {
+fn halves(w: vec4<u32>) -> array<vec4<f32>, 2> {
+    return array(vec4<f32>(pair(w.x, KIND), pair(w.y, KIND)), vec4<f32>(pair(w.z, KIND), pair(w.w, KIND)));
+}
+
+fn nibbles(word: u32) -> vec4<f32> {
+    return vec4<f32>((vec4<u32>(word) >> vec4<u32>(0u, 4u, 8u, 12u)) & vec4<u32>(15u));
+}
+
+fn bytes(word: u32) -> vec4<f32> {
+    return vec4<f32>((vec4<u32>(word) >> vec4<u32>(0u, 8u, 16u, 24u)) & vec4<u32>(255u));
+}
+
+// Half `half` of a block of a row, 16 columns, as floats.
+fn weights16(row: u32, block: u32, half: u32) -> mat4x4<f32> {
     let at = row * params.blocks + block;
     if (KIND == KIND_F32) {
-        return bitcast<vec4<f32>>(weights[at * 8u + quad]);
+        let first = at * 8u + half * 4u;
+        return mat4x4<f32>(
+            bitcast<vec4<f32>>(weights[first]),
+            bitcast<vec4<f32>>(weights[first + 1u]),
+            bitcast<vec4<f32>>(weights[first + 2u]),
+            bitcast<vec4<f32>>(weights[first + 3u]),
+        );
     }
     if (KIND == KIND_F16 || KIND == KIND_BF16) {
-        let w = weights[at * 4u + quad / 2u];
-        let words = select(w.xy, w.zw, (quad & 1u) == 1u);
-        return vec4<f32>(pair(words.x, KIND), pair(words.y, KIND));
+        let a = halves(weights[at * 4u + half * 2u]);
+        let b = halves(weights[at * 4u + half * 2u + 1u]);
+        return mat4x4<f32>(a[0], a[1], b[0], b[1]);
     }
     let g = row * params.groups + block / params.group_blocks;
-    var codes: vec4<u32>;
+    let z = vec4<f32>(zero(g));
+    let s = scale(g);
     if (KIND == 4u) {
-        let word = weights[at][quad / 2u] >> (16u * (quad & 1u));
-        codes = (vec4<u32>(word) >> vec4<u32>(0u, 4u, 8u, 12u)) & vec4<u32>(15u);
-    } else {
-        let word = weights[at * 2u + quad / 4u][quad & 3u];
-        codes = (vec4<u32>(word) >> vec4<u32>(0u, 8u, 16u, 24u)) & vec4<u32>(255u);
+        let all = weights[at];
+        let w = select(all.xy, all.zw, half == 1u);
+        return s * mat4x4<f32>(
+            nibbles(w.x) - z,
+            nibbles(w.x >> 16u) - z,
+            nibbles(w.y) - z,
+            nibbles(w.y >> 16u) - z,
+        );
     }
-    return (vec4<f32>(codes) - zero(g)) * scale(g);
+    let w = weights[at * 2u + half];
+    return s * mat4x4<f32>(bytes(w.x) - z, bytes(w.y) - z, bytes(w.z) - z, bytes(w.w) - z);
 }
 
 fn load(thread: u32, block: u32, first_token: u32, first_row: u32) {
@@ -99,11 +122,12 @@ fn load(thread: u32, block: u32, first_token: u32, first_row: u32) {
     }
     // Two threads share a row, each does half of its block.
     let row = thread / 2u;
-    let source = min(first_row + row, params.rows - 1u);
-    for (var i = 0u; i < QUADS / 2u; i++) {
-        let quad = (thread & 1u) * (QUADS / 2u) + i;
-        tile_w[slot(row, quad)] = weight(source, block, quad);
-    }
+    let half = thread & 1u;
+    let w = weights16(min(first_row + row, params.rows - 1u), block, half);
+    tile_w[slot(row, half * 4u)] = w[0];
+    tile_w[slot(row, half * 4u + 1u)] = w[1];
+    tile_w[slot(row, half * 4u + 2u)] = w[2];
+    tile_w[slot(row, half * 4u + 3u)] = w[3];
 }
 
 fn store(token: u32, row: u32, sum: f32) {
@@ -130,32 +154,44 @@ fn main(
     let first_row = folded(group, groups) * ROWS;
     let i = thread % 16u;
     let j = thread / 16u;
-    // Four tokens, a vector of four rows each.
-    var total = array<vec4<f32>, 4>();
+    // A token each, with a vector of its four rows. Short loops are written out, because drivers
+    // are given loops with a counter against endlessness and then do not unroll them.
+    var total0 = vec4<f32>(0.0);
+    var total1 = vec4<f32>(0.0);
+    var total2 = vec4<f32>(0.0);
+    var total3 = vec4<f32>(0.0);
     for (var block = 0u; block < params.blocks; block++) {
         load(thread, block, first_token, first_row);
         // Both tiles are there.
         workgroupBarrier();
-        var sum = array<vec4<f32>, 4>();
+        var sum0 = vec4<f32>(0.0);
+        var sum1 = vec4<f32>(0.0);
+        var sum2 = vec4<f32>(0.0);
+        var sum3 = vec4<f32>(0.0);
         for (var quad = 0u; quad < QUADS; quad++) {
-            let w0 = tile_w[slot(i, quad)];
-            let w1 = tile_w[slot(i + 16u, quad)];
-            let w2 = tile_w[slot(i + 32u, quad)];
-            let w3 = tile_w[slot(i + 48u, quad)];
-            for (var t = 0u; t < 4u; t++) {
-                let x = tile_x[slot(j + 8u * t, quad)];
-                sum[t] += vec4<f32>(dot(x, w0), dot(x, w1), dot(x, w2), dot(x, w3));
-            }
+            let w = mat4x4<f32>(
+                tile_w[slot(i, quad)],
+                tile_w[slot(i + 16u, quad)],
+                tile_w[slot(i + 32u, quad)],
+                tile_w[slot(i + 48u, quad)],
+            );
+            sum0 += tile_x[slot(j, quad)] * w;
+            sum1 += tile_x[slot(j + 8u, quad)] * w;
+            sum2 += tile_x[slot(j + 16u, quad)] * w;
+            sum3 += tile_x[slot(j + 24u, quad)] * w;
         }
-        for (var t = 0u; t < 4u; t++) {
-            total[t] += sum[t];
-        }
+        total0 += sum0;
+        total1 += sum1;
+        total2 += sum2;
+        total3 += sum3;
         // Both tiles have been read.
         workgroupBarrier();
     }
-    for (var t = 0u; t < 4u; t++) {
-        for (var r = 0u; r < 4u; r++) {
-            store(first_token + j + 8u * t, first_row + i + 16u * r, total[t][r]);
-        }
+    for (var r = 0u; r < 4u; r++) {
+        let row = first_row + i + 16u * r;
+        store(first_token + j, row, total0[r]);
+        store(first_token + j + 8u, row, total1[r]);
+        store(first_token + j + 16u, row, total2[r]);
+        store(first_token + j + 24u, row, total3[r]);
     }
 }

@@ -61,14 +61,22 @@ fn main(
 ) {
     let token = group.z;
     let first = folded(group, groups) * ROWS;
+    let last = params.rows - 1u;
+    let row0 = min(first, last);
+    let row1 = min(first + 1u, last);
+    let row2 = min(first + 2u, last);
+    let row3 = min(first + 3u, last);
     var sum = vec4<f32>(0.0);
     for (var run = thread; run < params.blocks * 4u; run += THREADS) {
         let x = (token * params.in_stride) / 4u + run * 2u;
         let a = input[x];
         let b = input[x + 1u];
-        for (var r = 0u; r < ROWS; r++) {
-            sum[r] += run_sum(min(first + r, params.rows - 1u), run, a, b);
-        }
+        sum += vec4<f32>(
+            run_sum(row0, run, a, b),
+            run_sum(row1, run, a, b),
+            run_sum(row2, run, a, b),
+            run_sum(row3, run, a, b),
+        );
     }
     partial[thread] = sum;
     for (var half = THREADS / 2u; half > 0u; half >>= 1u) {

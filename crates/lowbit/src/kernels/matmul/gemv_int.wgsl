@@ -57,36 +57,63 @@ fn zero(i: u32) -> f32 {
     return f32((zeros[i / 4u] >> (8u * (i & 3u))) & 255u);
 }
 
-// Eight codes of 4 bits times eight inputs.
-fn nibbles(word: u32, z: f32, a: vec4<f32>, b: vec4<f32>) -> f32 {
-    let low = vec4<f32>((vec4<u32>(word) >> vec4<u32>(0u, 4u, 8u, 12u)) & vec4<u32>(15u));
-    let high = vec4<f32>((vec4<u32>(word) >> vec4<u32>(16u, 20u, 24u, 28u)) & vec4<u32>(15u));
-    return dot(low - z, a) + dot(high - z, b);
+// The inputs of a block, in vectors of 4.
+struct Inputs {
+    a: vec4<f32>,
+    b: vec4<f32>,
+    c: vec4<f32>,
+    d: vec4<f32>,
+    e: vec4<f32>,
+    f: vec4<f32>,
+    g: vec4<f32>,
+    h: vec4<f32>,
+}
+
+fn inputs(at: u32) -> Inputs {
+    return Inputs(
+        input[at],
+        input[at + 1u],
+        input[at + 2u],
+        input[at + 3u],
+        input[at + 4u],
+        input[at + 5u],
+        input[at + 6u],
+        input[at + 7u],
+    );
+}
+
+// Four codes of 4 bits, from the low half of a word, times four inputs.
+fn nibbles(word: u32, z: f32, x: vec4<f32>) -> f32 {
+    let codes = vec4<f32>((vec4<u32>(word) >> vec4<u32>(0u, 4u, 8u, 12u)) & vec4<u32>(15u));
+    return dot(codes - z, x);
 }
 
 // Four codes of 8 bits times four inputs.
-fn bytes(word: u32, z: f32, a: vec4<f32>) -> f32 {
+fn bytes(word: u32, z: f32, x: vec4<f32>) -> f32 {
     let codes = vec4<f32>((vec4<u32>(word) >> vec4<u32>(0u, 8u, 16u, 24u)) & vec4<u32>(255u));
-    return dot(codes - z, a);
+    return dot(codes - z, x);
 }
 
-// One block of one row, unscaled; `x` is where the inputs of the block start.
-fn block_sum(row: u32, block: u32, z: f32, x: u32) -> f32 {
-    var sum = 0.0;
+// One block of one row, scaled. Written out, because drivers are given loops with a counter
+// against endlessness and then do not unroll them.
+fn block_sum(row: u32, block: u32, in_row: u32, x: Inputs) -> f32 {
+    let g = row * params.groups + in_row;
+    let z = zero(g);
+    let at = row * params.blocks + block;
+    var sum: f32;
     if (BITS == 4u) {
-        let w = weights[row * params.blocks + block];
-        for (var i = 0u; i < 4u; i++) {
-            sum += nibbles(w[i], z, input[x + 2u * i], input[x + 2u * i + 1u]);
-        }
+        let w = weights[at];
+        sum = nibbles(w.x, z, x.a) + nibbles(w.x >> 16u, z, x.b)
+            + nibbles(w.y, z, x.c) + nibbles(w.y >> 16u, z, x.d)
+            + nibbles(w.z, z, x.e) + nibbles(w.z >> 16u, z, x.f)
+            + nibbles(w.w, z, x.g) + nibbles(w.w >> 16u, z, x.h);
     } else {
-        for (var half = 0u; half < 2u; half++) {
-            let w = weights[(row * params.blocks + block) * 2u + half];
-            for (var i = 0u; i < 4u; i++) {
-                sum += bytes(w[i], z, input[x + 4u * half + i]);
-            }
-        }
+        let v = weights[at * 2u];
+        let w = weights[at * 2u + 1u];
+        sum = bytes(v.x, z, x.a) + bytes(v.y, z, x.b) + bytes(v.z, z, x.c) + bytes(v.w, z, x.d)
+            + bytes(w.x, z, x.e) + bytes(w.y, z, x.f) + bytes(w.z, z, x.g) + bytes(w.w, z, x.h);
     }
-    return sum;
+    return scale(g) * sum;
 }
 
 @compute @workgroup_size(THREADS)
@@ -97,15 +124,21 @@ fn main(
 ) {
     let token = group.z;
     let first = folded(group, groups) * ROWS;
+    let last = params.rows - 1u;
+    let row0 = min(first, last);
+    let row1 = min(first + 1u, last);
+    let row2 = min(first + 2u, last);
+    let row3 = min(first + 3u, last);
     var sum = vec4<f32>(0.0);
     for (var block = thread; block < params.blocks; block += THREADS) {
-        let x = (token * params.in_stride + block * 32u) / 4u;
+        let x = inputs((token * params.in_stride + block * 32u) / 4u);
         let in_row = block / params.group_blocks;
-        for (var r = 0u; r < ROWS; r++) {
-            let row = min(first + r, params.rows - 1u);
-            let g = row * params.groups + in_row;
-            sum[r] += scale(g) * block_sum(row, block, zero(g), x);
-        }
+        sum += vec4<f32>(
+            block_sum(row0, block, in_row, x),
+            block_sum(row1, block, in_row, x),
+            block_sum(row2, block, in_row, x),
+            block_sum(row3, block, in_row, x),
+        );
     }
     partial[thread] = sum;
     for (var half = THREADS / 2u; half > 0u; half >>= 1u) {

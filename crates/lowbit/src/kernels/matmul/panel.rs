@@ -86,6 +86,22 @@ impl Lanes {
         }
     }
 
+    /// Calls `line` with the address of each cache line of `len` vectors from `at` on.
+    #[inline(always)]
+    pub(super) fn prefetch(&self, at: usize, len: usize, line: impl Fn(*const u8)) {
+        match self {
+            Self::F32(v) => v
+                .iter()
+                .skip(at)
+                .take(len)
+                .for_each(|v| line(v.0.as_ptr().cast())),
+            Self::F16(v) | Self::Bf16(v) => {
+                let lines = v.iter().skip(at).take(len).step_by(2);
+                lines.for_each(|v| line(v.0.as_ptr().cast()));
+            }
+        }
+    }
+
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         match self {

@@ -60,6 +60,9 @@ pub(super) trait Simd: Copy {
     /// Bits `shift .. shift + 8` of each word, as floats.
     unsafe fn byte(v: Self::I, shift: u32) -> Self::F;
 
+    /// Asks for a cache line to be read soon; any address is allowed.
+    fn prefetch(_line: *const u8) {}
+
     /// Reads four inputs.
     unsafe fn quad(p: *const i8) -> Self::Quad;
     /// `acc + Σ low nibbles · low + Σ high nibbles · high`, exact.

@@ -20,6 +20,12 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     type I = __m256i;
     type Quad = __m256i;
 
+    #[inline(always)]
+    fn prefetch(line: *const u8) {
+        // SAFETY: prefetching reads nothing and cannot fault; SSE belongs to every x86-64.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) }
+    }
+
     methods! {
         splat(v: f32) -> __m256 = _mm256_set1_ps(v);
         load(p: *const f32) -> __m256 = _mm256_loadu_ps(p);
@@ -117,4 +123,86 @@ unsafe fn int8_vnni(job: &Job<'_>, panels: Range<usize>) {
 pub(super) unsafe fn int8_plain(job: &Job<'_>, panels: Range<usize>) {
     // SAFETY: as `int8`.
     unsafe { simd_int8::run::<Avx2<false>, 2, 2, 3>(job, panels) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cpu::Isa;
+    use crate::kernels::shapes::Random;
+
+    /// Both products of one vector of codes with four (eight) inputs.
+    #[target_feature(enable = "avx2,fma,f16c")]
+    unsafe fn plain(codes: &[u32; 8], x: &[i8; 8]) -> [[i32; 8]; 2] {
+        // SAFETY: the caller has AVX2.
+        unsafe { dots::<false>(codes, x) }
+    }
+
+    #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+    unsafe fn vnni(codes: &[u32; 8], x: &[i8; 8]) -> [[i32; 8]; 2] {
+        // SAFETY: the caller has AVX-VNNI.
+        unsafe { dots::<true>(codes, x) }
+    }
+
+    #[inline(always)]
+    unsafe fn dots<const VNNI: bool>(codes: &[u32; 8], x: &[i8; 8]) -> [[i32; 8]; 2] {
+        let mut out = [[0; 8]; 2];
+        // SAFETY: the caller has the instruction set; arrays are as long as vectors.
+        unsafe {
+            let (c, zero) = (
+                Avx2::<VNNI>::load_words(codes.as_ptr()),
+                Avx2::<VNNI>::splat_i(0),
+            );
+            let low = Avx2::<VNNI>::quad(x.as_ptr());
+            let high = Avx2::<VNNI>::quad(x[4..].as_ptr());
+            let four = Avx2::<VNNI>::dot4(zero, c, low, high);
+            let eight = Avx2::<VNNI>::dot8(zero, c, low);
+            _mm256_storeu_si256(out[0].as_mut_ptr().cast(), four);
+            _mm256_storeu_si256(out[1].as_mut_ptr().cast(), eight);
+        }
+        out
+    }
+
+    fn expected(codes: &[u32; 8], x: &[i8; 8]) -> [[i32; 8]; 2] {
+        let byte = |w: u32, b: usize| (w >> (8 * b) & 255) as i32;
+        let x = x.map(i32::from);
+        [
+            codes.map(|w| {
+                (0..4)
+                    .map(|b| (byte(w, b) & 15) * x[b] + (byte(w, b) >> 4) * x[4 + b])
+                    .sum()
+            }),
+            codes.map(|w| (0..4).map(|b| byte(w, b) * x[b]).sum()),
+        ]
+    }
+
+    #[test]
+    fn dot_products_are_exact_with_and_without_vnni() {
+        if !Isa::Avx2.available() {
+            return;
+        }
+        let mut random = Random(6);
+        for turn in 0..1000 {
+            let codes = [0; 8].map(|_: u32| {
+                if turn % 3 == 0 {
+                    u32::MAX
+                } else {
+                    random.bits()
+                }
+            });
+            let x = [0; 8].map(|_: i8| match turn % 4 {
+                0 => 127,
+                1 => -127,
+                _ => (random.bits() % 255) as u8 as i8,
+            });
+            let wanted = expected(&codes, &x);
+            // SAFETY: checked above and below.
+            unsafe {
+                assert_eq!(plain(&codes, &x), wanted, "{codes:x?} {x:?}");
+                if is_x86_feature_detected!("avxvnni") {
+                    assert_eq!(vnni(&codes, &x), wanted, "{codes:x?} {x:?}");
+                }
+            }
+        }
+    }
 }

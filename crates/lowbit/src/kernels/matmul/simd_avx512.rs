@@ -20,6 +20,12 @@ impl Simd for Avx512 {
     type I = __m512i;
     type Quad = __m512i;
 
+    #[inline(always)]
+    fn prefetch(line: *const u8) {
+        // SAFETY: prefetching reads nothing and cannot fault; SSE belongs to every x86-64.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.cast()) }
+    }
+
     methods! {
         splat(v: f32) -> __m512 = _mm512_set1_ps(v);
         load(p: *const f32) -> __m512 = _mm512_loadu_ps(p);

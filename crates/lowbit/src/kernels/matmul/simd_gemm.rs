@@ -3,7 +3,7 @@
 
 use super::BLOCK;
 use super::gemm::{Gemm, Source};
-use super::panel::{ROWS, Singles, codes_per_word};
+use super::panel::{Lanes, ROWS, Singles, codes_per_word};
 use super::simd::{Simd, load_lanes, vectors};
 use super::simd_gemv::{plane, scale_and_zero};
 use super::weight::{Packed, Zeros};
@@ -55,6 +55,9 @@ pub(super) unsafe fn gemm<
                     let source = (panel + p).min(panels.end - 1);
                     // SAFETY: the source panel and the block exist.
                     unsafe { widen::<S, P>(&job.w, source, p, &block, &mut tile) };
+                }
+                if panel + P < some.end {
+                    prefetch::<S>(&job.w, panel + P..(panel + 2 * P).min(some.end), &block);
                 }
                 // SAFETY: the tile is filled.
                 unsafe { rows::<S, N, P, M1, M2, M3>(job, panel, &block, &tile) };
@@ -134,6 +137,27 @@ unsafe fn micro<S: Simd, const N: usize, const P: usize, const M: usize>(
     }
 }
 
+/// Asks for the weights of the next tile while this one is worked on.
+#[inline(always)]
+fn prefetch<S: Simd>(w: &Source<'_>, panels: Range<usize>, block: &Range<usize>) {
+    for panel in panels {
+        match w {
+            Source::Dense(w) => {
+                let first = panel * w.cols + block.start;
+                w.values.prefetch(first, block.len(), S::prefetch);
+            }
+            Source::Packed(w) => {
+                let per = codes_per_word(w.bits);
+                let first = panel * w.steps() + block.start / per;
+                for words in w.codes.iter().skip(first).take(block.len() / per) {
+                    S::prefetch(words.0.as_ptr().cast());
+                }
+            }
+            Source::Rows { .. } => {}
+        }
+    }
+}
+
 /// Fills place `p` of the tile with `panel`.
 ///
 /// # Safety
@@ -148,13 +172,13 @@ unsafe fn widen<S: Simd, const P: usize>(
 ) {
     match w {
         Source::Dense(w) => {
-            for (k, tile) in block.clone().zip(tile) {
-                for i in 0..vectors::<S>() {
-                    // SAFETY: panel and column exist.
-                    unsafe {
-                        let values = load_lanes::<S>(&w.values, panel * w.cols + k, i);
-                        S::store(tile[p].0.as_mut_ptr().add(i * S::LANES), values);
-                    }
+            let first = panel * w.cols + block.start;
+            // SAFETY: panel and columns exist.
+            unsafe {
+                match &w.values {
+                    Lanes::F32(v) => spread::<S, P, 0>(v[first..].as_ptr().cast(), p, block, tile),
+                    Lanes::F16(v) => spread::<S, P, 1>(v[first..].as_ptr().cast(), p, block, tile),
+                    Lanes::Bf16(v) => spread::<S, P, 2>(v[first..].as_ptr().cast(), p, block, tile),
                 }
             }
         }
@@ -175,6 +199,36 @@ unsafe fn widen<S: Simd, const P: usize>(
     }
 }
 
+/// Widens stored floats: f32, f16 or bf16 for a `KIND` of 0, 1 or 2.
+///
+/// # Safety
+/// As [`widen`]; `from` is the first of the block's vectors.
+#[inline(always)]
+unsafe fn spread<S: Simd, const P: usize, const KIND: u8>(
+    mut from: *const u8,
+    p: usize,
+    block: &Range<usize>,
+    tile: &mut Tile<P>,
+) {
+    let bytes = if KIND == 0 { 4 } else { 2 };
+    for tile in &mut tile[..block.len()] {
+        for i in 0..vectors::<S>() {
+            // SAFETY: the block's vectors exist.
+            unsafe {
+                let at = from.add(i * S::LANES * bytes);
+                let values = match KIND {
+                    0 => S::load(at.cast()),
+                    1 => S::load_f16(at.cast()),
+                    _ => S::load_bf16(at.cast()),
+                };
+                S::store(tile[p].0.as_mut_ptr().add(i * S::LANES), values);
+            }
+        }
+        // SAFETY: at most one beyond the last vector.
+        from = unsafe { from.add(ROWS * bytes) };
+    }
+}
+
 /// # Safety
 /// As [`widen`]; the block starts at a step.
 #[inline(always)]
@@ -186,22 +240,32 @@ unsafe fn widen_codes<S: Simd, const P: usize, const BITS: u8>(
     tile: &mut Tile<P>,
 ) {
     let per = codes_per_word(BITS);
-    for k in block.clone().step_by(per) {
-        let at = panel * w.groups + k / w.group;
-        for i in 0..vectors::<S>() {
-            let word = (panel * w.steps() + k / per) * ROWS + i * S::LANES;
-            // SAFETY: panel, step and group exist; the tile holds a whole block.
-            unsafe {
-                let codes = S::load_words(w.codes.as_ptr().cast::<u32>().add(word));
+    let steps = block.start / per..block.end / per;
+    for i in 0..vectors::<S>() {
+        // SAFETY: panel, steps and groups exist; the tile holds a whole block.
+        unsafe {
+            let first = (panel * w.steps() + steps.start) * ROWS + i * S::LANES;
+            let mut codes = w.codes.as_ptr().cast::<u32>().add(first);
+            let mut to = tile.as_mut_ptr().cast::<f32>().add(p * ROWS + i * S::LANES);
+            let mut k = block.start;
+            while k < block.end {
+                let at = panel * w.groups + k / w.group;
+                let end = ((k / w.group + 1) * w.group).min(block.end);
                 let (scale, zero) = scale_and_zero::<S>(w, at, i);
-                for j in 0..per {
-                    let mut value = S::mul(scale, S::sub(plane::<S, BITS>(codes, j), zero));
-                    if let Zeros::Min(min) = &w.zeros {
-                        value = S::sub(value, load_lanes::<S>(min, at, i));
+                let minimum = match &w.zeros {
+                    Zeros::Min(min) => load_lanes::<S>(min, at, i),
+                    _ => S::splat(0.0),
+                };
+                for _ in k / per..end / per {
+                    let c = S::load_words(codes);
+                    codes = codes.add(ROWS);
+                    for j in 0..per {
+                        let value = S::mul(scale, S::sub(plane::<S, BITS>(c, j), zero));
+                        S::store(to, S::sub(value, minimum));
+                        to = to.add(P * ROWS);
                     }
-                    let to = &mut tile[k - block.start + j][p];
-                    S::store(to.0.as_mut_ptr().add(i * S::LANES), value);
                 }
+                k = end;
             }
         }
     }
