@@ -67,3 +67,10 @@ export function counted(shape: readonly number[], seed = 0): Planned {
   const count = shape.reduce((product, dim) => product * dim, 2)
   return { dtype: 'BF16', shape, data: Uint8Array.from({ length: count }, (_, i) => i * 7 + seed) }
 }
+
+/** All pieces of a generation. */
+export async function textOf(pieces: AsyncIterable<string>): Promise<string> {
+  let text = ''
+  for await (const piece of pieces) text += piece
+  return text
+}
