@@ -77,7 +77,7 @@ pub struct Options {
     /// Order of GPTQ's columns: `static`, `group` or `off`.
     pub act_order: String,
     /// GPTQ's damping, relative to the mean of the Hessian's diagonal.
-    pub damp: f32,
+    pub damp: f64,
     /// GPTQ's columns per lazy batch.
     pub block: usize,
     /// Type of stored scales; the weight's own otherwise.

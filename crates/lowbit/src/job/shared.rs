@@ -40,7 +40,7 @@ impl SharedInput {
         tapped.hessian.finish(world.cpu);
         let options = layers.front().map(|l| world.plan.round_options(l).gptq);
         let options = options.unwrap_or_default();
-        let damp = f64::from(options.damp);
+        let damp = options.damp;
         Self {
             factoring: Factoring::new(&tapped.hessian, options.order, damp),
             hessian: Some(tapped.hessian),

@@ -26,7 +26,7 @@ const STEP_WORK: usize = 1 << 31;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GptqOptions {
     /// Added to the diagonal of the Hessian, relative to its mean.
-    pub damp: f32,
+    pub damp: f64,
     /// Columns per lazy batch.
     pub block: usize,
     /// In which order columns are rounded.
