@@ -108,6 +108,7 @@ function errorOf({ message, code }: Thrown): Error {
 
 function ended(what: string): LowbitError {
   return new LowbitError('internal', what, {
-    remedy: 'load the page again; if it says so again, check wasmUrl and the content security policy',
+    remedy:
+      'load the page again; if it says so again, check wasmUrl and the content security policy',
   })
 }
