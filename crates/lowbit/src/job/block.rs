@@ -13,7 +13,8 @@ use super::plan::{Layer, Plan};
 use super::report::LayerReport;
 use super::shared::{Finished, SharedInput};
 use super::sink::Sink;
-use super::{Ask, Unit, World, pace};
+use super::step::{Unit, World};
+use super::{Ask, pace};
 use crate::cpu::Compute;
 use crate::error::{Code, Error, Result};
 use crate::kernels::matmul::Weight;
@@ -170,7 +171,7 @@ impl CalibratedBlock {
             }
             Stage::Calibrate(mut passes) => {
                 let taps = self.taps.make_contiguous();
-                match passes.poll(world, answer, &self.block, taps)? {
+                match passes.poll(world, &answer, &self.block, taps)? {
                     Some(ask) => Ok((Some(ask), Stage::Calibrate(passes))),
                     None => Ok((None, self.next_input(world))),
                 }
@@ -183,14 +184,12 @@ impl CalibratedBlock {
                 Ok((Some(world.report()), Stage::Round(shared)))
             }
             Stage::Forward(mut passes) => {
-                match passes.poll(world, answer, &self.block, &mut [])? {
-                    Some(ask) => Ok((Some(ask), Stage::Forward(passes))),
-                    None => {
-                        self.written = passes.written();
-                        self.block.weights.clear();
-                        Ok((None, Stage::Copy))
-                    }
+                if let Some(ask) = passes.poll(world, &answer, &self.block, &mut [])? {
+                    return Ok((Some(ask), Stage::Forward(passes)));
                 }
+                self.written = passes.written();
+                self.block.weights.clear();
+                Ok((None, Stage::Copy))
             }
             Stage::Copy => {
                 let ask = self.copier.poll(world, &mut self.sink, answer)?;

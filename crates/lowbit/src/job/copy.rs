@@ -1,8 +1,9 @@
 //! Tensors that stay as stored: read and written in pieces, whatever their type.
 
+use super::Ask;
 use super::pace::{self, PIECE_BYTES};
 use super::sink::Sink;
-use super::{Ask, World};
+use super::step::World;
 use crate::error::{Code, Error, Result};
 use crate::tensor::{Dtype, f32_from};
 use std::collections::VecDeque;

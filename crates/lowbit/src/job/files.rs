@@ -39,8 +39,8 @@ pub struct Files {
 
 impl Files {
     /// Lays out tensors given in production order.
-    pub(super) fn new(tensors: Vec<Planned>, shard_bytes: u64) -> Result<Self> {
-        let shards = shards::split(&tensors, shard_bytes)?;
+    pub(super) fn new(tensors: &[Planned], shard_bytes: u64) -> Result<Self> {
+        let shards = shards::split(tensors, shard_bytes)?;
         let mut files = Self::default();
         for (file, shard) in shards.iter().enumerate() {
             let inside = &tensors[shard.tensors.clone()];
@@ -61,7 +61,7 @@ impl Files {
             });
         }
         if files.list.len() > 1 {
-            files.index = Some(shards::write_index(&tensors, &shards)?);
+            files.index = Some(shards::write_index(tensors, &shards)?);
         }
         Ok(files)
     }

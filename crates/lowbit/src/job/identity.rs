@@ -57,7 +57,9 @@ impl Identity {
     /// Adds the calibration tokens.
     pub(super) fn with_tokens(mut self, tokens: &[u32]) -> Self {
         let mut hash = Sha256::new();
-        tokens.iter().for_each(|t| hash.update(t.to_le_bytes()));
+        for token in tokens {
+            hash.update(token.to_le_bytes());
+        }
         self.fields.push(field("calibration text", &hex(hash)));
         self
     }

@@ -10,6 +10,7 @@
 
 mod ask;
 mod block;
+mod choose;
 mod copy;
 mod embed;
 pub mod files;
@@ -26,6 +27,7 @@ mod select;
 mod shared;
 mod sink;
 pub mod size;
+mod step;
 #[cfg(test)]
 mod tests;
 
@@ -35,148 +37,11 @@ pub use request::Request;
 
 use crate::cpu::Cpu;
 use crate::error::{Code, Error, Result};
-use block::CalibratedBlock;
-use copy::Copier;
-use embed::Embed;
-use journal::{Activations, Line};
-use nearest::NearestBlock;
+use journal::Activations;
 use report::LayerReport;
 use seal::{Seal, Verify};
-use sink::Sink;
 use std::collections::VecDeque;
-
-/// What a poll works with.
-pub(crate) struct World<'a> {
-    cpu: &'a Cpu,
-    plan: &'a Plan,
-    tokens: &'a [u32],
-    progress: &'a mut Done,
-}
-
-/// Work done so far, in multiply-adds.
-#[derive(Debug, Clone, Default)]
-struct Done {
-    stage: &'static str,
-    layer: Option<usize>,
-    done: u64,
-    total: u64,
-}
-
-impl World<'_> {
-    fn advance(&mut self, stage: &'static str, layer: Option<usize>, work: u64) {
-        self.progress.stage = stage;
-        self.progress.layer = layer;
-        self.progress.done = (self.progress.done + work).min(self.progress.total);
-    }
-
-    /// The block under way.
-    fn block(&self) -> Option<usize> {
-        self.progress.layer
-    }
-
-    fn report(&self) -> Ask {
-        let p = &self.progress;
-        Ask::Work(Progress {
-            stage: p.stage,
-            layer: p.layer,
-            done: pace::units(p.done),
-            total: pace::units(p.total),
-        })
-    }
-}
-
-/// A part of the work that ends in a line of the journal.
-trait Unit: std::fmt::Debug + Send {
-    /// Goes on with the answer to the last ask; none when the unit is finished.
-    fn poll(&mut self, world: &mut World<'_>, answer: Vec<Vec<u8>>) -> Result<Option<Ask>>;
-
-    /// What the journal says about it.
-    fn line(&mut self) -> Option<Line>;
-}
-
-/// The units of a job, in order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
-    Embed,
-    Block(usize),
-    Rest,
-}
-
-impl Step {
-    fn list(plan: &Plan) -> Vec<Step> {
-        let embed = plan.calibration.is_some().then_some(Step::Embed);
-        let blocks = (0..plan.model.layers).map(Step::Block);
-        embed
-            .into_iter()
-            .chain(blocks)
-            .chain([Step::Rest])
-            .collect()
-    }
-
-    fn name(self) -> String {
-        match self {
-            Step::Embed => "embed".into(),
-            Step::Block(i) => format!("block {i}"),
-            Step::Rest => "rest".into(),
-        }
-    }
-
-    fn work(self, plan: &Plan) -> u64 {
-        let copies = |unit: usize| {
-            let bytes = plan.copies[unit].iter().filter_map(|n| plan.files.place(n));
-            pace::bytes_work(bytes.map(|p| p.bytes).sum())
-        };
-        match self {
-            Step::Embed => Embed::work(plan),
-            Step::Block(i) if plan.calibration.is_some() => {
-                CalibratedBlock::work(plan, i) + copies(i)
-            }
-            Step::Block(i) => {
-                let layers = plan.layers_of(i).map(|l| (l.linear.rows, l.linear.cols));
-                layers
-                    .map(|(r, c)| pace::round_work(r, c, false))
-                    .sum::<u64>()
-                    + copies(i)
-            }
-            Step::Rest => copies(plan.model.layers),
-        }
-    }
-
-    fn unit(self, plan: &Plan, expected: Option<Activations>) -> Box<dyn Unit> {
-        match self {
-            Step::Embed => Box::new(Embed::new(plan)),
-            Step::Block(i) if plan.calibration.is_some() => {
-                Box::new(CalibratedBlock::new(plan, i, expected))
-            }
-            Step::Block(i) => Box::new(NearestBlock::new(plan, i)),
-            Step::Rest => Box::new(Rest {
-                copier: Copier::new(&plan.copies[plan.model.layers]),
-                sink: Sink::default(),
-            }),
-        }
-    }
-}
-
-/// Everything outside the blocks: embedding, norm, head, tensors that nobody here knows.
-#[derive(Debug)]
-struct Rest {
-    copier: Copier,
-    sink: Sink,
-}
-
-impl Unit for Rest {
-    fn poll(&mut self, world: &mut World<'_>, answer: Vec<Vec<u8>>) -> Result<Option<Ask>> {
-        self.copier.poll(world, &mut self.sink, answer)
-    }
-
-    fn line(&mut self) -> Option<Line> {
-        Some(Line {
-            unit: "rest".into(),
-            tensors: self.sink.take_hashes(),
-            ..Line::default()
-        })
-    }
-}
+use step::{Counter, Step, Unit, World};
 
 /// Where a job is.
 #[derive(Debug)]
@@ -200,7 +65,7 @@ pub struct Job {
     /// What the unit under way reads, if an earlier run wrote it.
     expected: Option<Activations>,
     layers: Vec<LayerReport>,
-    progress: Done,
+    progress: Counter,
     asked: Vec<u64>,
 }
 
@@ -218,15 +83,16 @@ impl Job {
         let lines = journal::read(&request.journal, &plan.identity, &names)?;
         let total = steps.iter().map(|s| s.work(&plan)).sum::<u64>() + Seal::work(&plan);
         let done = steps[..lines.len()].iter().map(|s| s.work(&plan)).sum();
-        let phase = match lines.is_empty() && request.journal.is_empty() {
-            true => Phase::Open(opening(&plan, true)),
-            false => Phase::Verify(Verify::new(&lines)),
+        let phase = if request.journal.is_empty() {
+            Phase::Open(opening(&plan, true))
+        } else {
+            Phase::Verify(Verify::new(&lines))
         };
         Ok(Self {
             next: lines.len(),
             expected: lines.last().and_then(|l| l.activations.clone()),
             layers: lines.into_iter().flat_map(|l| l.layers).collect(),
-            progress: Done {
+            progress: Counter {
                 stage: "open",
                 layer: None,
                 done,

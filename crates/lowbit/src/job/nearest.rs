@@ -1,13 +1,14 @@
 //! One block of a method that needs no data: each linear is read, rounded and written by itself,
 //! some rows at a time.
 
+use super::Ask;
 use super::copy::{Copier, require_finite};
 use super::journal::Line;
 use super::pace;
 use super::plan::{Layer, Plan};
 use super::report::{LayerReport, quality};
 use super::sink::Sink;
-use super::{Ask, Unit, World};
+use super::step::{Unit, World};
 use crate::error::{Code, Error, Result};
 use crate::matrix::{Floats, Integer, QuantizedMatrix, Scales, Values, Zero};
 use crate::round::gptq::Quality;

@@ -7,7 +7,8 @@
 
 use super::journal::{Activations, corrupt};
 use super::plan::Plan;
-use super::{Ask, World, pace};
+use super::step::World;
+use super::{Ask, pace};
 use crate::error::{Code, Error, Result};
 use crate::kernels::matmul::Weight;
 use crate::model::Block;
@@ -81,7 +82,7 @@ impl Passes {
     pub(super) fn poll(
         &mut self,
         world: &mut World<'_>,
-        answer: Vec<Vec<u8>>,
+        answer: &[Vec<u8>],
         block: &Block<Weight>,
         taps: &mut [Tapped],
     ) -> Result<Option<Ask>> {
@@ -89,7 +90,7 @@ impl Passes {
         let hidden = world.plan.model.hidden;
         if self.asked {
             self.asked = false;
-            self.take(answer.into_iter().next().unwrap_or_default());
+            self.take(answer.first().map_or(&[], Vec::as_slice));
         }
         if self.next * hidden < self.chunk.len() {
             self.run_piece(world, set.length, block, taps)?;
@@ -126,11 +127,11 @@ impl Passes {
         })
     }
 
-    fn take(&mut self, bytes: Vec<u8>) {
+    fn take(&mut self, bytes: &[u8]) {
         if let Some((_, hash)) = &mut self.expected {
-            hash.update(&bytes);
+            hash.update(bytes);
         }
-        self.chunk = floats(&bytes);
+        self.chunk = floats(bytes);
         self.next = 0;
     }
 

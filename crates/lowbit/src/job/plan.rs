@@ -3,10 +3,10 @@
 //! The name, type, shape and place of every output tensor are fixed here, so that headers are
 //! written first and a layer that falls back to a simpler method changes no offset.
 
-use super::files::{Files, Place};
+use super::choose;
+use super::files::{File, Files, Place};
 use super::identity::Identity;
-use super::request::{Calibration, Options, Request};
-use super::select;
+use super::request::{Calibration, Request};
 use super::size::{self, Sizes};
 use crate::container::safetensors::Planned;
 use crate::cpu::Isa;
@@ -14,32 +14,16 @@ use crate::error::{Code, Error, Result};
 use crate::layout::{self, Layout};
 use crate::model::config::Config;
 use crate::model::load::{Loader, TensorInfo};
-use crate::model::weights::{self, Linear};
-use crate::round::gptq::{GptqOptions, Order};
-use crate::round::observer::Observer;
+use crate::model::weights;
+use crate::round::gptq::Order;
 use crate::round::{self, Method, RoundOptions};
-use crate::scheme::Scheme;
-use crate::tensor::Dtype;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Data per file unless the request says otherwise, as transformers does.
 const SHARD_BYTES: u64 = 5_000_000_000;
 
-/// A linear that will be quantized.
-#[derive(Debug, Clone)]
-pub struct Layer {
-    /// Module, shape and tensor names.
-    pub linear: Linear,
-    /// Block that it belongs to.
-    pub block: usize,
-    /// Type of the source weight.
-    pub dtype: Dtype,
-    /// How it is quantized.
-    pub scheme: Scheme,
-    /// Type of its scales.
-    pub scale_dtype: Dtype,
-}
+pub use super::choose::Layer;
 
 /// A checked quantization.
 #[derive(Debug)]
@@ -79,7 +63,7 @@ impl Plan {
     /// Checks a request; every error that the user can make surfaces here.
     pub fn new(request: &Request) -> Result<Self> {
         let source = request.source()?;
-        refuse_quantized(&request.config)?;
+        choose::refuse_quantized(&request.config)?;
         let loader = Loader::new(&source)?;
         let model = loader.config().clone();
         let named = source.tensors.iter().map(|t| (t.name.clone(), t.clone()));
@@ -90,8 +74,8 @@ impl Plan {
         let options = &request.options;
         let method = round::find(&options.method)?;
         let layout = layout::find(&options.format)?;
-        let (layers, ignored) = choose_layers(&model, options, &by_name)?;
-        let calibration = check_calibration(method, request.calibration, &model)?;
+        let (layers, ignored) = choose::layers(&model, options, &by_name)?;
+        let calibration = choose::calibration(method, request.calibration, &model)?;
         let isa = request
             .isa
             .as_deref()
@@ -100,7 +84,7 @@ impl Plan {
         let copies = copied_tensors(&model, &source.tensors, &layers);
         let mut plan = Self {
             identity: Identity::new(request, isa, calibration),
-            options: round_options(options)?,
+            options: choose::round_options(options)?,
             files: Files::default(),
             config: Value::Null,
             sizes: Sizes::default(),
@@ -149,21 +133,20 @@ impl Plan {
 
     /// Output tensors of one layer, in the layout's order.
     pub(super) fn outputs_of(&self, layer: &Layer) -> Vec<Planned> {
-        let Linear { rows, cols, .. } = layer.linear;
-        let options = self.round_options(layer);
-        let by_index = self.method.needs_calibration
-            && options.gptq.order == Order::Group
-            && layer.scheme.group_cols(cols).is_ok_and(|g| g < cols);
+        let shape = (layer.linear.rows, layer.linear.cols);
+        let by_index = self.is_by_index()
+            && layer
+                .scheme
+                .group_cols(shape.1)
+                .is_ok_and(|group| group < shape.1);
         let module = &layer.linear.module;
-        let mut planned =
-            self.layout
-                .outputs(module, &layer.scheme, rows, cols, options.scale_dtype);
-        planned.extend(by_index.then(|| Planned {
-            name: format!("{module}.weight_g_idx"),
-            dtype: Dtype::I32,
-            shape: vec![cols],
-        }));
-        planned
+        self.layout
+            .outputs(module, &layer.scheme, shape, layer.scale_dtype, by_index)
+    }
+
+    /// Whether columns store their group.
+    fn is_by_index(&self) -> bool {
+        self.method.needs_calibration && self.options.gptq.order == Order::Group
     }
 
     fn lay_out(&mut self, shard_bytes: u64) -> Result<()> {
@@ -181,7 +164,7 @@ impl Plan {
                 });
             }
         }
-        self.files = Files::new(tensors, shard_bytes)?;
+        self.files = Files::new(&tensors, shard_bytes)?;
         Ok(())
     }
 
@@ -190,7 +173,9 @@ impl Plan {
         let named = |l: &Layer| (l.linear.module.clone(), l.scheme);
         let assignment: Vec<_> = self.layers.iter().map(named).collect();
         let mut config = source.clone();
-        config["quantization_config"] = self.layout.config(&assignment, &self.ignored);
+        config["quantization_config"] =
+            self.layout
+                .config(&assignment, &self.ignored, self.is_by_index());
         config
     }
 
@@ -205,7 +190,7 @@ impl Plan {
                 "method": self.method.name,
             })
         };
-        let file = |f: &super::files::File| json!({ "file": f.name, "bytes": f.bytes });
+        let file = |f: &File| json!({ "file": f.name, "bytes": f.bytes });
         let mut out = json!({
             "layers": self.layers.iter().map(layer).collect::<Vec<_>>(),
             "ignored": self.ignored,
@@ -224,116 +209,6 @@ impl Plan {
         }
         out
     }
-}
-
-fn refuse_quantized(config: &Value) -> Result<()> {
-    match config.get("quantization_config") {
-        None | Some(Value::Null) => Ok(()),
-        Some(_) => {
-            let what = "the source is already quantized: it has a quantization_config";
-            Err(Error::new(Code::Unsupported, what)
-                .at("config.json")
-                .remedy("start from the original checkpoint"))
-        }
-    }
-}
-
-fn round_options(options: &Options) -> Result<RoundOptions> {
-    if !(0.0..1.0).contains(&options.damp) {
-        let what = format!("damp is {}", options.damp);
-        return Err(Error::new(Code::Option, what).remedy("use 0 or more and less than 1"));
-    }
-    if options.block == 0 {
-        return Err(Error::new(Code::Option, "block is 0").remedy("use for example 128"));
-    }
-    Ok(RoundOptions {
-        observer: Observer::parse(&options.observer)?,
-        scale_dtype: Dtype::F32,
-        gptq: GptqOptions {
-            damp: options.damp,
-            block: options.block,
-            order: Order::parse(&options.act_order)?,
-        },
-    })
-}
-
-/// Linears with their schemes, in production order, and those that stay as stored.
-fn choose_layers(
-    model: &Config,
-    options: &Options,
-    source: &BTreeMap<String, TensorInfo>,
-) -> Result<(Vec<Layer>, Vec<String>)> {
-    let linears: Vec<_> = (0..model.layers)
-        .flat_map(|block| {
-            weights::linears(model, block)
-                .into_iter()
-                .map(move |l| (block, l))
-        })
-        .filter(|(_, l)| l.quantizable)
-        .collect();
-    let modules: Vec<_> = linears.iter().map(|(_, l)| l.module.as_str()).collect();
-    let schemes = select::schemes(options, &modules)?;
-    let layout = layout::find(&options.format)?;
-    let scale_dtype = options
-        .scale_dtype
-        .as_deref()
-        .map(parse_scale_dtype)
-        .transpose()?;
-    let (mut layers, mut ignored) = (Vec::new(), Vec::new());
-    for ((block, linear), scheme) in linears.into_iter().zip(schemes) {
-        let Some(scheme) = scheme else {
-            ignored.push(linear.module);
-            continue;
-        };
-        let fits = layout.fits(&scheme, linear.rows, linear.cols);
-        fits.map_err(|e| e.at(format!("layer {:?}", linear.module)))?;
-        let dtype = source.get(&linear.weight).map_or(Dtype::F32, |t| t.dtype);
-        layers.push(Layer {
-            scale_dtype: scale_dtype.unwrap_or(dtype),
-            linear,
-            block,
-            dtype,
-            scheme,
-        });
-    }
-    if layers.is_empty() {
-        let what = "every linear is ignored: there is nothing to quantize";
-        return Err(Error::new(Code::Option, what).remedy("ignore less"));
-    }
-    // The head stays as stored (model/head.rs); loaders want it named even where it is tied.
-    ignored.push(model.arch().head.to_string());
-    Ok((layers, ignored))
-}
-
-fn parse_scale_dtype(name: &str) -> Result<Dtype> {
-    let dtype = Dtype::parse(name)?;
-    match dtype {
-        Dtype::F32 | Dtype::F16 | Dtype::BF16 => Ok(dtype),
-        _ => Err(Error::new(Code::Option, format!("scales cannot be {name}"))
-            .remedy("use F32, F16 or BF16")),
-    }
-}
-
-fn check_calibration(
-    method: &Method,
-    calibration: Option<Calibration>,
-    model: &Config,
-) -> Result<Option<Calibration>> {
-    if !method.needs_calibration {
-        return Ok(None);
-    }
-    let Some(set) = calibration.filter(|c| c.samples > 0 && c.length > 0) else {
-        let what = format!("{} needs calibration text", method.name);
-        return Err(Error::new(Code::Dataset, what).remedy("give some, or use --method rtn"));
-    };
-    if set.length > model.context {
-        let what = format!(
-            "samples of {} tokens, the context is {}",
-            set.length, model.context
-        );
-        return Err(Error::new(Code::Context, what).remedy("use a smaller --length"));
-    }
-    Ok(Some(set))
 }
 
 /// Tensors that the forward pass reads.

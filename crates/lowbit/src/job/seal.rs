@@ -1,10 +1,11 @@
 //! Reading outputs back: what an earlier run vouched for, and the hash of every finished file.
 
+use super::Ask;
 use super::identity::hex;
 use super::journal::{Line, corrupt};
 use super::pace::{self, PIECE_BYTES};
 use super::report::FileReport;
-use super::{Ask, World};
+use super::step::World;
 use crate::error::Result;
 use sha2::{Digest, Sha256};
 use std::collections::VecDeque;

@@ -1,63 +1,25 @@
-//! Which modules a pattern names, and which scheme each linear gets.
-//!
-//! Patterns are those of compressed-tensors: a module's name, `re:` and a regular expression that
-//! fits from the start of the name, or a class of modules. Matching takes linear time.
+//! Which scheme each linear gets, or none.
 
 use super::request::Options;
 use crate::error::{Code, Error, Result, nearest};
+use crate::layout::target::Target;
 use crate::scheme::Scheme;
-use regex_lite::Regex;
-
-/// The class of every module that can be quantized.
-const LINEAR: &str = "Linear";
-
-/// A pattern over module names.
-#[derive(Debug)]
-enum Pattern {
-    Name(String),
-    Regex(Regex),
-    Linear,
-}
-
-impl Pattern {
-    fn parse(text: &str) -> Result<Self> {
-        if text == LINEAR {
-            return Ok(Self::Linear);
-        }
-        let Some(body) = text.strip_prefix("re:") else {
-            return Ok(Self::Name(text.into()));
-        };
-        let regex = Regex::new(&format!("^(?:{body})"));
-        regex.map(Self::Regex).map_err(|e| {
-            Error::new(Code::Option, format!("cannot read pattern {text:?}: {e}"))
-                .remedy("expected a regular expression without look-around or back-references")
-        })
-    }
-
-    fn fits(&self, module: &str) -> bool {
-        match self {
-            Self::Name(name) => name == module,
-            Self::Regex(regex) => regex.is_match(module),
-            Self::Linear => true,
-        }
-    }
-}
 
 /// The scheme of each module: none for those that stay as stored.
 ///
-/// `option` for a pattern that is not readable or fits no module; `lm_head` may be named where
-/// it is the embedding. `scheme` for a scheme that does not parse.
+/// `option` for a pattern that fits no module (`lm_head` may be named where it is the embedding),
+/// `unsupported` for one that is not readable, `scheme` for a scheme that does not parse.
 pub(super) fn schemes(options: &Options, modules: &[&str]) -> Result<Vec<Option<Scheme>>> {
     let default: Scheme = options.scheme.parse()?;
     let mut overrides = Vec::new();
     for (pattern, scheme) in &options.layers {
-        let parsed = Pattern::parse(pattern)?;
+        let parsed = Target::parse(pattern)?;
         require_fit(&parsed, pattern, modules)?;
         overrides.push((parsed, scheme.parse::<Scheme>()?));
     }
     let mut ignored = Vec::new();
     for pattern in &options.ignore {
-        let parsed = Pattern::parse(pattern)?;
+        let parsed = Target::parse(pattern)?;
         if pattern != "lm_head" {
             require_fit(&parsed, pattern, modules)?;
         }
@@ -73,7 +35,7 @@ pub(super) fn schemes(options: &Options, modules: &[&str]) -> Result<Vec<Option<
     Ok(modules.iter().map(scheme_of).collect())
 }
 
-fn require_fit(parsed: &Pattern, pattern: &str, modules: &[&str]) -> Result<()> {
+fn require_fit(parsed: &Target, pattern: &str, modules: &[&str]) -> Result<()> {
     if modules.iter().any(|m| parsed.fits(m)) {
         return Ok(());
     }
@@ -132,6 +94,9 @@ mod tests {
             ignore: vec!["re:(".into()],
             ..Options::default()
         };
-        assert_eq!(schemes(&options, MODULES).unwrap_err().code, Code::Option);
+        assert_eq!(
+            schemes(&options, MODULES).unwrap_err().code,
+            Code::Unsupported
+        );
     }
 }

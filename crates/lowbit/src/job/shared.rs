@@ -1,9 +1,10 @@
 //! Linears that share an input: one Hessian, one factor, each rounded with it.
 
+use super::pace;
 use super::passes::Tapped;
 use super::plan::Layer;
 use super::report::{LayerReport, quality};
-use super::{World, pace};
+use super::step::World;
 use crate::cpu::Cpu;
 use crate::error::Result;
 use crate::kernels::matmul::Weight;

@@ -55,14 +55,14 @@ fn weights_of(layer: &Layer) -> u64 {
 fn memory_peak(plan: &Plan, threads: u64) -> Result<u64> {
     let mut peak = 0;
     for block in 0..plan.model.layers {
-        peak = peak.max(match plan.calibration {
-            Some(_) => calibrated_peak(plan, block, threads)?,
-            None => {
-                // Source rows, the same widened, and the matrix in codes and once more encoded.
-                let sizes = plan.layers_of(block).map(weights_of);
-                sizes.max().unwrap_or(0) * 2 + 3 * PIECE_BYTES
-            }
-        });
+        let held = if plan.calibration.is_some() {
+            calibrated_peak(plan, block, threads)?
+        } else {
+            // Source rows, the same widened, and the matrix in codes and once more encoded.
+            let sizes = plan.layers_of(block).map(weights_of);
+            sizes.max().unwrap_or(0) * 2 + 3 * PIECE_BYTES
+        };
+        peak = peak.max(held);
     }
     if plan.calibration.is_some() {
         // As read and as arranged for look-ups.

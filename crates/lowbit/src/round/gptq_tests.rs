@@ -102,7 +102,9 @@ fn exact_hessian(x: &[f32], n: usize) -> Vec<f64> {
         }
     }
     let scale = 2.0 / (x.len() / n) as f64;
-    h.iter_mut().for_each(|v| *v *= scale);
+    for v in &mut h {
+        *v *= scale;
+    }
     h
 }
 

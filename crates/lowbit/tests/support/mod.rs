@@ -59,9 +59,10 @@ impl Checkpoint {
     pub(crate) fn open(name: &str) -> Self {
         let folder = root("models").join(name);
         let index = folder.join(shards::INDEX_FILE);
-        let files = match index.exists() {
-            true => shards::parse_index(&bytes(&index)).expect("an index").files,
-            false => vec![shards::SINGLE_FILE.into()],
+        let files = if index.exists() {
+            shards::parse_index(&bytes(&index)).expect("an index").files
+        } else {
+            vec![shards::SINGLE_FILE.into()]
         };
         let tensors: BTreeMap<_, _> = files
             .iter()

@@ -108,7 +108,9 @@ fn nonfinite_weight_is_named() {
 fn nonfinite_activation_names_layer_sample_and_token() {
     let mut store = Store::new();
     let mut values = noise(1, 64 * 96);
-    values.iter_mut().for_each(|v| *v *= 3e38);
+    for v in &mut values {
+        *v *= 3e38;
+    }
     store.put(
         "model.layers.0.mlp.down_proj.weight",
         Dtype::BF16,
