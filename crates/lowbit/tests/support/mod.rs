@@ -177,7 +177,16 @@ pub(crate) fn ids(tensor: &Tensor) -> Vec<u32> {
 
 /// Token ids of data/eval.txt with the tokenizer of novels-4m.
 pub(crate) fn eval_tokens() -> Vec<u32> {
-    let file = bytes(&root("test/fixtures/eval-tokens.bin"));
+    tokens("eval-tokens.bin")
+}
+
+/// The first 128 × 512 token ids of data/calibration.txt.
+pub(crate) fn calibration_tokens() -> Vec<u32> {
+    tokens("calibration-tokens.bin")
+}
+
+fn tokens(fixture: &str) -> Vec<u32> {
+    let file = bytes(&root("test/fixtures").join(fixture));
     let words = file.as_chunks::<2>().0.iter();
     words.map(|b| u32::from(u16::from_le_bytes(*b))).collect()
 }
