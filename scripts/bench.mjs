@@ -1,26 +1,19 @@
 // Builds the optimised package and measures it: kernels in Rust, everything else through the API.
-//   node scripts/bench.mjs [FILTER]      names of benches that contain FILTER
+//   node scripts/bench.mjs [FILTER…] [--record]     only benches whose name contains a FILTER
+import { join } from 'node:path'
 import { build } from './build.mjs'
+import { hostTriple, libraryArgs } from './build/native.mjs'
 import { Failure, main, must, root } from './run.mjs'
 import { setUp } from './setup.mjs'
-import { hostTriple, testPackage } from './build/native.mjs'
 
 await main(async () => {
-  const filter = process.argv.slice(2)
+  const words = process.argv.slice(2)
+  const filters = words.filter((word) => !word.startsWith('--'))
   const ready = await setUp({ full: false })
-  if (!ready.node)
-    throw new Failure('benches are .ts files and need Node 22.18 or newer; npm install node')
+  if (!ready.node) throw new Failure('benches are .ts files and need Node 22.18; npm install node')
   await build(ready, { only: ['native', 'ts'] })
-  const example = [
-    'run',
-    '--quiet',
-    '--release',
-    '--target',
-    hostTriple(),
-    ...testPackage,
-    '--example',
-    'bench_kernels',
-  ]
-  await must('cargo', [...example, '--', ...filter], { cwd: root })
-  await must(ready.node, ['bench/main.ts', ...filter])
+  await must('cargo', ['build', ...libraryArgs, '--example', 'bench_kernels'])
+  const examples = join(root, 'target', hostTriple(), 'release', 'examples')
+  await must(join(examples, 'bench_kernels'), filters)
+  await must(ready.node, ['bench/main.ts', ...words])
 })

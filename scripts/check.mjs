@@ -1,50 +1,57 @@
-// Formats and lints of everything, or with --fix their automatic repairs.
+// Formats and lints of everything, or with --fix what can be repaired of them.
 //   node scripts/check.mjs [--fix]
-import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { build } from './build.mjs'
+import { libraryArgs } from './build/native.mjs'
 import { main, root, run, say, since } from './run.mjs'
-import { setUp } from './setup.mjs'
-import { hostTriple } from './build/native.mjs'
+import { saySkipped, setUp } from './setup.mjs'
+import { hasTarget, target } from './setup/wasm-target.mjs'
 
-// The features of the tests and the build, so that clippy sees all code; wasm's has its own target.
-const clippy = [
-  'clippy',
-  '--release',
-  '--workspace',
-  '--exclude',
-  'lowbit-wasm',
-  '--all-targets',
-  '--target',
-  hostTriple(),
+const npmTool = (name, ...args) => ({
+  name,
+  command: process.execPath,
+  args: [join(root, 'node_modules', name, 'bin', name), ...args],
+})
+
+const clippy = (name, args, env) => ({
+  name: `clippy ${name}`,
+  command: 'cargo',
+  args: ['clippy', ...args, '--', '-D', 'warnings'],
+  env,
+})
+
+const fixes = [
+  npmTool('oxfmt'),
+  npmTool('oxlint', '--fix'),
+  { name: 'rustfmt', command: 'cargo', args: ['fmt', '--all'] },
+]
+
+const checks = [
+  npmTool('oxfmt', '--check'),
+  npmTool('oxlint'),
+  { name: 'rustfmt', command: 'cargo', args: ['fmt', '--all', '--check'] },
+  clippy('native', [...libraryArgs, '--all-targets']),
+  // Debian's compiler for wasm comes without clippy.
+  clippy('wasm', ['-p', 'lowbit-wasm', '--release', '--target', target], {
+    CARGO_TARGET_DIR: join(root, 'target', 'wasm'),
+  }),
 ]
 
 await main(async () => {
   const fix = process.argv.includes('--fix')
-  const ready = await setUp({ full: existsSync(join(root, 'wasm')) })
-  // oxlint checks types, and some of them come out of the wasm build.
+  // oxlint checks types too, and those of tests and benches come out of dist/.
+  const ready = await setUp({ full: !fix })
   if (!fix) await build(ready, { only: ['wasm', 'ts'] })
-  const checks = fix
-    ? [npmTool('oxfmt'), npmTool('oxlint', '--fix'), ['cargo', 'fmt', '--all']]
-    : [
-        npmTool('oxfmt', '--check'),
-        npmTool('oxlint'),
-        ['cargo', 'fmt', '--all', '--check'],
-        ['cargo', ...clippy, '--', '-D', 'warnings'],
-      ]
+  if (!fix && !hasTarget('rustc')) ready.skipped.push(`clippy wasm (rustup target add ${target})`)
+  const possible = checks.filter(({ name }) => name !== 'clippy wasm' || hasTarget('rustc'))
   const failed = []
-  for (const [command, ...args] of checks) {
+  for (const { name, command, args, env } of fix ? fixes : possible) {
     const start = performance.now()
-    const name = command === 'cargo' ? `cargo ${args[0]}` : args[0].split('/').at(-1)
-    const { code } = await run(command, args)
+    const { code } = await run(command, args, { env })
     if (code !== 0) failed.push(name)
     say(`${name}: ${code === 0 ? 'ok' : 'failed'} in ${since(start)}`)
   }
-  if (failed.length > 0)
-    say(`failed: ${failed.join(', ')}${fix ? '' : '; npm run fix repairs what can be repaired'}`)
+  if (failed.length > 0) say(`failed: ${failed.join(', ')}`)
+  saySkipped(ready.skipped)
   return failed.length > 0 ? 1 : 0
 })
-
-function npmTool(name, ...args) {
-  return [process.execPath, join(root, 'node_modules', name, 'bin', name), ...args]
-}

@@ -4,6 +4,9 @@
  * asynchronous, so that a page can keep the binding in a worker.
  *
  * Failures reject with an `Error` whose `code` is one of the codes in `catalog().codes`.
+ *
+ * The buffers of an `answer` are handed over: a caller does not use them again, so that they can
+ * move to a worker.
  */
 export interface Binding {
   /** JSON `Catalog`: version, host and the tables of methods, formats, architectures, codes. */
@@ -44,7 +47,7 @@ export interface Polled {
 
 /** Sums over the shifted positions of one window, and KL(reference ‖ model) of each position. */
 export interface Scored {
-  /** JSON `{ tokens, nll, referenceNll?, sameTop? }`. */
+  /** JSON `{ positions, nll, referenceNll?, sameTop? }`. */
   readonly sums: string
   /** One value per position, in nats; empty without a reference. */
   readonly kl: Float32Array

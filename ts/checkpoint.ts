@@ -6,7 +6,7 @@ import type { Binding } from './binding.ts'
 import { type Json, objectOf, textOf } from './bytes.ts'
 import { errorFrom, LowbitError, quote } from './error.ts'
 import type { Source } from './host.ts'
-import { isGuarded, readLimited, type Store } from './store/store.ts'
+import { checkRange, isGuarded, type Range, readLimited, type Store } from './store/store.ts'
 
 /** Where one tensor lies. */
 export interface TensorPlace {
@@ -98,15 +98,21 @@ export function configOf(checkpoint: Checkpoint): { readonly text: string; reado
   })
 }
 
-/** Reads one tensor; `missing-tensor` when the checkpoint has none of that name. */
-export async function readTensor(checkpoint: Checkpoint, name: string): Promise<Uint8Array> {
+/** Reads a tensor or a part of it; `missing-tensor` when the checkpoint has none of that name. */
+export async function readTensor(
+  checkpoint: Checkpoint,
+  name: string,
+  part?: Range,
+): Promise<Uint8Array> {
   const tensor = checkpoint.tensors.get(name)
   if (!tensor) {
     throw new LowbitError('missing-tensor', `There is no tensor ${quote(name)}`, {
       place: checkpoint.place,
     })
   }
-  return checkpoint.store.read(tensor.file, { offset: tensor.offset, length: tensor.bytes })
+  const { offset, length } = part ?? { offset: 0, length: tensor.bytes }
+  checkRange({ offset, length }, tensor.bytes, `${checkpoint.place}: tensor ${quote(name)}`)
+  return checkpoint.store.read(tensor.file, { offset: tensor.offset + offset, length })
 }
 
 /**

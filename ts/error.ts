@@ -152,6 +152,7 @@ interface SystemError {
 /** What the operating system's error numbers mean here. */
 const SYSTEM: Readonly<Record<string, readonly [ErrorCode, string, string?]>> = {
   ENOENT: ['not-found', 'The file or folder does not exist'],
+  ELOOP: ['not-found', 'A link leads back to itself'],
   ENOTDIR: ['not-found', 'A part of the path is not a folder'],
   ENOSPC: ['disk-full', 'The disk is full', 'free space and run the same command again'],
   EDQUOT: ['disk-full', 'The disk quota is used up', 'free space and run the same command again'],

@@ -1,4 +1,5 @@
 /** What callers may ask for; `option-rules.ts` refuses anything else. */
+import type { Model } from './model.ts'
 import type { Store } from './store/store.ts'
 
 /** How far a long call is. */
@@ -135,11 +136,5 @@ export interface EvaluateOptions extends RunOptions, Watching {
   /** Tokens of a window. Default 512. */
   readonly window?: number | undefined
   /** The original, to measure the divergence from. */
-  readonly reference?: string | Store | ModelLike | undefined
-}
-
-/** A loaded model, as `load` returns it. */
-export interface ModelLike {
-  readonly info: unknown
-  dispose(): Promise<void>
+  readonly reference?: string | Store | Model | undefined
 }

@@ -9,8 +9,19 @@ export function hostTriple() {
   return /^host: (.*)$/m.exec(ask('rustc', ['-vV']) ?? '')?.[1] ?? ''
 }
 
-/** What `cargo test` must use too, so that dependencies are compiled once. */
-export const testPackage = ['-p', 'lowbit', '--features', 'gpu,parallel']
+/**
+ * What tests, benches and lints of the library select: with lowbit-node beside it, it gets the same
+ * features as in the module, and dependencies are compiled once for both.
+ */
+export const libraryArgs = [
+  '--release',
+  '--target',
+  hostTriple(),
+  '-p',
+  'lowbit',
+  '-p',
+  'lowbit-node',
+]
 
 /** Builds it with Cargo's `release` profile, or with `dist`, which is what gets published. */
 export function buildNative({ profile = 'release' } = {}) {
@@ -35,5 +46,5 @@ async function napi(profile) {
   const cli = join(root, 'node_modules', '@napi-rs', 'cli', 'dist', 'cli.js')
   const args = ['build', '--platform', '--no-js', '--package', 'lowbit-node', '--profile', profile]
   const places = ['--manifest-path', 'crates/lowbit-node/Cargo.toml', '--output-dir', 'native']
-  await must(process.execPath, [cli, ...args, ...places])
+  await must(process.execPath, [cli, ...args, ...places], { name: 'napi build' })
 }

@@ -10,6 +10,7 @@ export function buildTs() {
     name: 'ts',
     inputs: [
       'ts',
+      'types',
       'tsconfig.json',
       'package-lock.json',
       'wasm/lowbit.d.ts',

@@ -1,5 +1,5 @@
 // cargo test, with the package, features and target of the native build.
-import { hostTriple, testPackage } from '../build/native.mjs'
+import { libraryArgs } from '../build/native.mjs'
 import { run } from '../run.mjs'
 import { skipReason } from './tally.mjs'
 
@@ -7,7 +7,7 @@ import { skipReason } from './tally.mjs'
 export async function cargoTests(tally, env) {
   const reader = new Reader(tally)
   const before = tally.failed
-  const args = ['test', '--release', '--target', hostTriple(), ...testPackage, '--no-fail-fast']
+  const args = ['test', ...libraryArgs, '--no-fail-fast']
   const onLine = (line) => reader.read(line)
   const { code } = await run('cargo', [...args, '--', '--show-output'], { env, onLine })
   // A crash of a test binary or an error of the compiler leaves no line of its own.

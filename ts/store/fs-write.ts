@@ -55,7 +55,11 @@ export class FsWriting implements Writing {
 
   async read(range: Range): Promise<Uint8Array> {
     checkRange(range, this.#target.bytes, this.#target.path)
-    return readAll(this.#handle, range, this.#target.path)
+    try {
+      return await readAll(this.#handle, range, this.#target.path)
+    } catch (error) {
+      throw errorFrom(error, 'io', this.#target.path)
+    }
   }
 
   async flush(): Promise<void> {
@@ -70,11 +74,11 @@ export class FsWriting implements Writing {
 
   async commit(): Promise<void> {
     const { path, begun, bytes } = this.#target
-    const { size } = await this.#handle.stat()
-    if (size < bytes) {
-      throw new LowbitError('truncated', `Wrote ${size} of ${bytes} bytes`, { place: path })
-    }
     try {
+      const { size } = await this.#handle.stat()
+      if (size < bytes) {
+        throw new LowbitError('truncated', `Wrote ${size} of ${bytes} bytes`, { place: path })
+      }
       if (size > bytes) await this.#handle.truncate(bytes)
       await this.flush()
       await this.suspend()

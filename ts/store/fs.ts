@@ -182,12 +182,23 @@ class FsStore implements GuardedStore {
     for (const entry of entries) {
       const name = folder + entry.name
       if (entry.name.startsWith('.') || entry.name.endsWith(BEGUN) || entry.name === LOCK) continue
-      const stat = await this.#fs.stat(join(this.place, name)).catch(() => undefined)
+      const stat = await this.#statOrNothing(join(this.place, name))
       if (stat?.isFile()) names.push(name)
       // A linked folder is not entered: it may lead back up.
       else if (entry.isDirectory() && depth < DEPTH_MAX) {
         await this.#walk(`${name}/`, depth + 1, names)
       }
+    }
+  }
+
+  /** A link that leads nowhere is no file; any other failure must not hide one. */
+  async #statOrNothing(path: string): Promise<Stats | undefined> {
+    try {
+      return await this.#fs.stat(path)
+    } catch (thrown) {
+      const error = errorFrom(thrown, 'io', path)
+      if (error.code === 'not-found') return undefined
+      throw error
     }
   }
 

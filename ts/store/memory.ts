@@ -33,7 +33,7 @@ export function memoryStore(
 class Memory implements MemoryStore {
   readonly files: Map<string, Uint8Array>
   readonly place: string
-  readonly #begun = new Map<string, Uint8Array>()
+  readonly #begun = new Map<string, Growing>()
   readonly #versions = new Map<string, number>()
   #locked = false
 
@@ -63,11 +63,9 @@ class Memory implements MemoryStore {
 
   async begin(name: string, bytes: number): Promise<Writing> {
     checkName(name)
-    const old = this.#begun.get(name) ?? this.files.get(name)
-    const buffer = new Uint8Array(bytes)
-    buffer.set((old ?? new Uint8Array(0)).subarray(0, bytes))
-    this.#begun.set(name, buffer)
-    return this.#writing(name, buffer)
+    const old = this.#begun.get(name) ?? new Growing(this.files.get(name))
+    this.#begun.set(name, old)
+    return this.#writing(name, old, bytes)
   }
 
   async remove(name: string): Promise<void> {
@@ -88,6 +86,7 @@ class Memory implements MemoryStore {
   }
 
   #file(name: string): Uint8Array {
+    checkName(name)
     const file = this.files.get(name)
     if (file) return file
     throw new LowbitError('not-found', 'The file does not exist', {
@@ -95,25 +94,54 @@ class Memory implements MemoryStore {
     })
   }
 
-  #writing(name: string, buffer: Uint8Array): Writing {
+  #writing(name: string, buffer: Growing, bytes: number): Writing {
     const place = `${this.place}/${name}`
     return {
       write: async (offset, data) => {
-        checkRange({ offset, length: data.length }, buffer.length, place)
-        buffer.set(data, offset)
+        checkRange({ offset, length: data.length }, bytes, place)
+        buffer.write(offset, data)
       },
       read: async (range) => {
         checkRange(range, buffer.length, place)
-        return buffer.slice(range.offset, range.offset + range.length)
+        return buffer.bytes().slice(range.offset, range.offset + range.length)
       },
       flush: async () => undefined,
       commit: async () => {
+        checkRange({ offset: 0, length: bytes }, buffer.length, place)
         this.#begun.delete(name)
-        this.files.set(name, buffer)
+        this.files.set(name, buffer.bytes().slice(0, bytes))
         this.#versions.set(name, (this.#versions.get(name) ?? 0) + 1)
       },
       suspend: async () => undefined,
-      abort: () => this.remove(name),
+      abort: async () => {
+        this.#begun.delete(name)
+      },
     }
+  }
+}
+
+/** Bytes that can be written anywhere; what was skipped is zero, as on a disk. */
+class Growing {
+  length: number
+  #bytes: Uint8Array
+
+  constructor(bytes: Uint8Array = new Uint8Array(0)) {
+    this.#bytes = bytes.slice()
+    this.length = bytes.length
+  }
+
+  write(offset: number, data: Uint8Array): void {
+    const end = offset + data.length
+    if (end > this.#bytes.length) {
+      const grown = new Uint8Array(Math.max(end, this.#bytes.length * 2))
+      grown.set(this.#bytes)
+      this.#bytes = grown
+    }
+    this.#bytes.set(data, offset)
+    this.length = Math.max(this.length, end)
+  }
+
+  bytes(): Uint8Array {
+    return this.#bytes.subarray(0, this.length)
   }
 }

@@ -77,7 +77,7 @@ impl Binding {
     pub fn new() -> Self {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
-            port: Arc::new(Port::new(Host { threads })),
+            port: Arc::new(Port::new(Host { threads, gpu: true })),
         }
     }
 
@@ -85,6 +85,52 @@ impl Binding {
     pub fn catalog<'e>(&self, env: &'e Env) -> Result<PromiseRaw<'e, String>> {
         let port = Arc::clone(&self.port);
         promise(env, async move { port.catalog() }, |json| json)
+    }
+
+    #[napi]
+    pub fn header<'e>(
+        &self,
+        env: &'e Env,
+        head: &[u8],
+        file_bytes: f64,
+    ) -> Result<PromiseRaw<'e, String>> {
+        let (port, head) = (Arc::clone(&self.port), head.to_vec());
+        let work = async move { port.header(&head, file_bytes as u64) };
+        promise(env, work, |json| json)
+    }
+
+    #[napi]
+    pub fn index<'e>(&self, env: &'e Env, text: &[u8]) -> Result<PromiseRaw<'e, String>> {
+        let (port, text) = (Arc::clone(&self.port), text.to_vec());
+        promise(env, async move { port.index(&text) }, |json| json)
+    }
+
+    #[napi]
+    pub fn plan<'e>(&self, env: &'e Env, request: String) -> Result<PromiseRaw<'e, String>> {
+        let port = Arc::clone(&self.port);
+        promise(env, async move { port.plan(&request) }, |json| json)
+    }
+
+    #[napi]
+    pub fn job_open<'e>(
+        &self,
+        env: &'e Env,
+        request: String,
+        tokens: &[u32],
+    ) -> Result<PromiseRaw<'e, u32>> {
+        let (port, tokens) = (Arc::clone(&self.port), tokens.to_vec());
+        promise(env, async move { port.job_open(&request, tokens) }, |h| h)
+    }
+
+    #[napi]
+    pub fn job_poll<'e>(
+        &self,
+        env: &'e Env,
+        job: u32,
+        answer: Vec<Uint8Array>,
+    ) -> Result<PromiseRaw<'e, Polled>> {
+        let (port, answer) = (Arc::clone(&self.port), copies(&answer));
+        promise(env, async move { port.job_poll(job, answer) }, Polled::from)
     }
 
     #[napi]

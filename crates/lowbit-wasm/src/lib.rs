@@ -42,6 +42,14 @@ fn polled(polled: lowbit::Result<lowbit::port::Polled>) -> Result<JsValue> {
     Ok(object.into())
 }
 
+/// Whether this window or worker has `navigator.gpu`; wgpu must not be asked elsewhere.
+fn has_webgpu() -> bool {
+    let get = |object: &JsValue, name: &str| Reflect::get(object, &name.into()).ok();
+    let navigator = get(&js_sys::global(), "navigator").filter(JsValue::is_object);
+    let gpu = navigator.and_then(|n| get(&n, "gpu"));
+    gpu.is_some_and(|g| g.is_object())
+}
+
 /// Reports panics on the console before the instance traps.
 #[wasm_bindgen(start)]
 pub fn start() {
@@ -62,12 +70,43 @@ impl Binding {
     )]
     pub fn new() -> Self {
         Self {
-            port: Rc::new(Port::new(Host { threads: 1 })),
+            port: Rc::new(Port::new(Host {
+                threads: 1,
+                gpu: has_webgpu(),
+            })),
         }
     }
 
     pub async fn catalog(&self) -> Result<String> {
         self.port.catalog().map_err(|e| thrown(&e))
+    }
+
+    pub async fn header(
+        &self,
+        head: Vec<u8>,
+        #[wasm_bindgen(js_name = fileBytes)] file_bytes: f64,
+    ) -> Result<String> {
+        let header = self.port.header(&head, file_bytes as u64);
+        header.map_err(|e| thrown(&e))
+    }
+
+    pub async fn index(&self, text: Vec<u8>) -> Result<String> {
+        self.port.index(&text).map_err(|e| thrown(&e))
+    }
+
+    pub async fn plan(&self, request: String) -> Result<String> {
+        self.port.plan(&request).map_err(|e| thrown(&e))
+    }
+
+    #[wasm_bindgen(js_name = jobOpen)]
+    pub async fn job_open(&self, request: String, tokens: Vec<u32>) -> Result<u32> {
+        let handle = self.port.job_open(&request, tokens);
+        handle.map_err(|e| thrown(&e))
+    }
+
+    #[wasm_bindgen(js_name = jobPoll)]
+    pub async fn job_poll(&self, job: u32, answer: Vec<Uint8Array>) -> Result<JsValue> {
+        polled(self.port.job_poll(job, bytes(&answer)))
     }
 
     #[wasm_bindgen(js_name = modelOpen)]

@@ -13,8 +13,43 @@ pub const fn words_len(codes: usize, bits: u8) -> usize {
 
 /// Packs codes, each below `2^bits`, into `words_len(codes.len(), bits)` words.
 pub fn words_from_codes(codes: &[u8], bits: u8) -> Vec<u32> {
-    let mut words = Vec::with_capacity(words_len(codes.len(), bits));
-    let (mut buffer, mut held) = (0u64, 0u32);
+    let mut words = vec![0; words_len(codes.len(), bits)];
+    pack(codes, bits, &mut words);
+    words
+}
+
+/// Packs codes, each below `2^bits`, into exactly the words that they take.
+pub fn pack(codes: &[u8], bits: u8, words: &mut [u32]) {
+    assert_eq!(
+        words.len(),
+        words_len(codes.len(), bits),
+        "wrong number of words"
+    );
+    // 32 codes take exactly `bits` words.
+    let (whole, rest) = codes.as_chunks::<32>();
+    let (whole_words, rest_words) = words.split_at_mut(whole.len() * usize::from(bits));
+    let blocks = whole
+        .iter()
+        .zip(whole_words.chunks_exact_mut(usize::from(bits)));
+    match bits {
+        4 => blocks.for_each(|(codes, words)| pack_even::<4>(codes, words)),
+        8 => blocks.for_each(|(codes, words)| pack_even::<8>(codes, words)),
+        _ => blocks.for_each(|(codes, words)| pack_stream(codes, bits, words)),
+    }
+    pack_stream(rest, bits, rest_words);
+}
+
+/// Widths that divide a word: the codes of a word by themselves.
+#[inline(always)]
+fn pack_even<const BITS: usize>(codes: &[u8; 32], words: &mut [u32]) {
+    for (word, codes) in words.iter_mut().zip(codes.chunks_exact(32 / BITS)) {
+        let each = codes.iter().enumerate();
+        *word = each.fold(0, |word, (i, code)| word | u32::from(*code) << (i * BITS));
+    }
+}
+
+fn pack_stream(codes: &[u8], bits: u8, words: &mut [u32]) {
+    let (mut buffer, mut held, mut next) = (0u64, 0u32, 0);
     for &code in codes {
         debug_assert!(
             u32::from(code) >> bits == 0,
@@ -23,15 +58,15 @@ pub fn words_from_codes(codes: &[u8], bits: u8) -> Vec<u32> {
         buffer |= u64::from(code) << held;
         held += u32::from(bits);
         if held >= 32 {
-            words.push(buffer as u32);
+            words[next] = buffer as u32;
+            next += 1;
             buffer >>= 32;
             held -= 32;
         }
     }
     if held > 0 {
-        words.push(buffer as u32);
+        words[next] = buffer as u32;
     }
-    words
 }
 
 /// Unpacks `codes.len()` codes from the words that `words_from_codes` makes.

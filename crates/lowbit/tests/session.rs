@@ -42,6 +42,10 @@ impl File {
     }
 }
 
+fn host(threads: usize) -> Host {
+    Host { threads, gpu: true }
+}
+
 /// Loads novels-4m as a caller would: asks are answered from the file.
 fn load(port: &Port, change: Value) -> u32 {
     let file = File::open("models/novels-4m/model.safetensors");
@@ -94,7 +98,7 @@ fn reference() -> BTreeMap<String, Vec<u32>> {
 
 #[test]
 fn greedy_tokens_are_those_of_transformers() {
-    let port = Port::new(Host { threads: 2 });
+    let port = Port::new(host(2));
     let model = load(&port, json!({"compute": "f32"}));
     let want = reference();
     for i in 0..3 {
@@ -112,7 +116,7 @@ fn greedy_tokens_are_those_of_transformers() {
 
 #[test]
 fn interleaved_sessions_are_as_if_alone() {
-    let port = Port::new(Host { threads: 1 });
+    let port = Port::new(host(1));
     let model = load(&port, json!({}));
     let want = reference();
     let request = |seed: u32| json!({"temperature": 0.9, "topP": 0.95, "seed": seed});
@@ -138,7 +142,7 @@ fn interleaved_sessions_are_as_if_alone() {
 
 #[test]
 fn a_long_prompt_comes_in_steps_and_the_context_is_kept() {
-    let port = Port::new(Host { threads: 2 });
+    let port = Port::new(host(2));
     let model = load(&port, json!({"context": 600}));
     let session = open(&port, model, json!({}), &[5; 590]);
     let e = port.session_push(session, &[5; 11]).unwrap_err();
@@ -153,7 +157,7 @@ fn a_long_prompt_comes_in_steps_and_the_context_is_kept() {
 
 #[test]
 fn a_score_in_pieces_is_that_of_the_whole() {
-    let port = Port::new(Host { threads: 2 });
+    let port = Port::new(host(2));
     let model = load(&port, json!({}));
     let tokens: Vec<u32> = (0..300).map(|i| i * 37 % 4000 + 3).collect();
     let scored = ready(port.score(model, model, &tokens)).unwrap();
@@ -171,7 +175,7 @@ fn a_score_in_pieces_is_that_of_the_whole() {
 
 #[test]
 fn mistakes_have_codes() {
-    let port = Port::new(Host { threads: 1 });
+    let port = Port::new(host(1));
     let model = load(&port, json!({}));
     let open = |request: &str| ready(port.session_open(model, request)).unwrap_err();
     assert_eq!(open(r#"{"topp": 0.5}"#).code, lowbit::Code::Option);

@@ -29,7 +29,11 @@ proptest! {
         const PIECES: &[&str] = &["{", "}", "[", "]", ",", ":", "\"a\"", "\"\\u0041\"", "\"\\ud800\"",
             "1", "-0", "01", "1.", "1.5e3", "1e+", "-", "true", "nul", "null", " ", "\"\\x\"", "\u{7f}"];
         let text: String = picks.iter().map(|i| PIECES[*i]).collect();
-        let serde = serde_json::from_str::<serde_json::Value>(&text).is_ok();
-        prop_assert_eq!(accepts(&text), serde, "{}", text);
+        let serde = serde_json::from_str::<serde_json::Value>(&text);
+        // serde refuses numbers that f64 cannot hold; the grammar has no such limit.
+        let too_large = matches!(&serde, Err(e) if e.to_string().contains("out of range"));
+        prop_assume!(!too_large);
+        let grammar = serde.is_ok();
+        prop_assert_eq!(accepts(&text), grammar, "{}", text);
     }
 }

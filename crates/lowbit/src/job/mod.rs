@@ -5,68 +5,231 @@
 //! ```
 //! Every poll computes for about 100 ms at most. The journal gets a line only after everything
 //! that the line vouches for is durable; a job opened with those lines goes on from there and
-//! ends in the same bytes.
+//! ends in the same bytes. Hashes of whole files come from reading them back at the end, which
+//! also shows that they can be read; a resumed run first reads back what was vouched for.
 
-/// What the job wants done before it can go on.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Ask {
-    /// Read these source tensors; answer with their bytes, in this order.
-    Read {
-        /// Names in the checkpoint.
-        tensors: Vec<String>,
-    },
-    /// Read from a scratch file; answer with one buffer.
-    ReadScratch {
-        /// Scratch file name.
-        name: String,
-        /// First byte.
-        offset: u64,
-        /// How many bytes.
-        len: u64,
-    },
-    /// Write to a scratch file (attached bytes); answer with nothing.
-    WriteScratch {
-        /// Scratch file name.
-        name: String,
-        /// First byte.
-        offset: u64,
-        /// What to write.
-        bytes: Vec<u8>,
-    },
-    /// Write a piece of an output file (attached bytes); answer with nothing.
-    Write {
-        /// Output file name.
-        name: String,
-        /// Length of the whole file, known from the plan.
-        total: u64,
-        /// First byte.
-        offset: u64,
-        /// What to write.
-        bytes: Vec<u8>,
-    },
-    /// Make everything written so far durable, then append this line to the journal, durably.
-    Journal {
-        /// One line of JSON without a line feed.
-        line: String,
-    },
-    /// Nothing to do outside: poll again. Tells how far the job is.
-    Work(Progress),
-    /// Finished; the report as JSON.
-    Done {
-        /// Report: per layer method, scheme, error, fallbacks; totals; sha256 of every file.
-        report: String,
-    },
+mod ask;
+mod block;
+mod choose;
+mod copy;
+mod embed;
+pub mod files;
+pub mod identity;
+mod journal;
+mod nearest;
+mod pace;
+mod passes;
+pub mod plan;
+pub mod report;
+pub mod request;
+mod seal;
+mod select;
+mod shared;
+mod sink;
+pub mod size;
+mod step;
+#[cfg(test)]
+mod tests;
+
+pub use ask::{Ask, Progress};
+pub use plan::Plan;
+pub use request::Request;
+
+use crate::cpu::Cpu;
+use crate::error::{Code, Error, Result};
+use journal::Activations;
+use report::LayerReport;
+use seal::{Seal, Verify};
+use std::collections::VecDeque;
+use step::{Counter, Step, Unit, World};
+
+/// Where a job is.
+#[derive(Debug)]
+enum Phase {
+    Verify(Verify),
+    Open(VecDeque<Ask>),
+    Unit(Box<dyn Unit>),
+    Seal(Seal),
+    Done,
 }
 
-/// How far a job is, in units of work that take about equally long.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Progress {
-    /// Stage: `embed`, `calibrate`, `quantize`, `forward`, `copy`, `finish`.
-    pub stage: &'static str,
-    /// Block index, if the stage is in a block.
-    pub layer: Option<usize>,
-    /// Work done.
-    pub done: u64,
-    /// Work in all.
-    pub total: u64,
+/// A quantization under way.
+#[derive(Debug)]
+pub struct Job {
+    plan: Plan,
+    tokens: Vec<u32>,
+    steps: Vec<Step>,
+    /// Position in `steps` of the unit under way.
+    next: usize,
+    phase: Phase,
+    /// What the unit under way reads, if an earlier run wrote it.
+    expected: Option<Activations>,
+    layers: Vec<LayerReport>,
+    progress: Counter,
+    asked: Vec<u64>,
+}
+
+impl Job {
+    /// Opens a job: a new one, or with `request.journal` the continuation of an unfinished one.
+    ///
+    /// `tokens` are the calibration samples one after another. Errors are those of `Plan::new`,
+    /// and `dataset`, `resume-mismatch` (naming what differs) and `resume-corrupt`.
+    pub fn open(request: &Request, tokens: Vec<u32>) -> Result<Self> {
+        let mut plan = Plan::new(request)?;
+        check_tokens(&plan, &tokens)?;
+        plan.identity = plan.identity.with_tokens(&tokens);
+        let steps = Step::list(&plan);
+        let names: Vec<_> = steps.iter().map(|s| s.name()).collect();
+        let lines = journal::read(&request.journal, &plan.identity, &names)?;
+        let total = steps.iter().map(|s| s.work(&plan)).sum::<u64>() + Seal::work(&plan);
+        let done = steps[..lines.len()].iter().map(|s| s.work(&plan)).sum();
+        let phase = if request.journal.is_empty() {
+            Phase::Open(opening(&plan, true))
+        } else {
+            Phase::Verify(Verify::new(&lines))
+        };
+        Ok(Self {
+            next: lines.len(),
+            expected: lines.last().and_then(|l| l.activations.clone()),
+            layers: lines.into_iter().flat_map(|l| l.layers).collect(),
+            progress: Counter {
+                stage: "open",
+                layer: None,
+                done,
+                total,
+            },
+            asked: Vec::new(),
+            plan,
+            tokens,
+            steps,
+            phase,
+        })
+    }
+
+    /// What the job will do.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Takes the answer to the last ask and computes until the next one.
+    ///
+    /// `file-changed` when an answer is not as long as what was asked for.
+    pub fn poll(&mut self, cpu: &Cpu, answer: Vec<Vec<u8>>) -> Result<Ask> {
+        self.plan.identity.check_isa(cpu.isa)?;
+        let lengths: Vec<_> = answer.iter().map(|a| a.len() as u64).collect();
+        if lengths != self.asked {
+            let what = format!("asked for {:?} bytes, got {lengths:?}", self.asked);
+            return Err(Error::new(Code::FileChanged, what)
+                .remedy("leave source and output alone while the job runs"));
+        }
+        let ask = self.advance(cpu, answer)?;
+        self.asked = self.lengths(&ask)?;
+        Ok(ask)
+    }
+
+    fn advance(&mut self, cpu: &Cpu, answer: Vec<Vec<u8>>) -> Result<Ask> {
+        let mut answer = Some(answer);
+        loop {
+            let answer = answer.take().unwrap_or_default();
+            let mut world = World {
+                cpu,
+                plan: &self.plan,
+                tokens: &self.tokens,
+                progress: &mut self.progress,
+            };
+            let asked = match &mut self.phase {
+                Phase::Verify(verify) => verify.poll(&mut world, &answer)?,
+                Phase::Open(asks) => asks.pop_front(),
+                Phase::Unit(unit) => unit.poll(&mut world, answer)?,
+                Phase::Seal(seal) => seal.poll(&mut world, &answer),
+                Phase::Done => return Err(Error::new(Code::Internal, "the job is done")),
+            };
+            if let Some(ask) = asked.or_else(|| self.next_phase()) {
+                return Ok(ask);
+            }
+        }
+    }
+
+    /// Moves on when a phase has nothing more to ask; gives what that itself asks for.
+    fn next_phase(&mut self) -> Option<Ask> {
+        match std::mem::replace(&mut self.phase, Phase::Done) {
+            Phase::Verify(_) => self.phase = Phase::Open(opening(&self.plan, false)),
+            Phase::Open(_) => self.begin_unit(),
+            Phase::Unit(mut unit) => {
+                self.next += 1;
+                let finished = &self.steps[..self.next];
+                self.progress.done = finished.iter().map(|s| s.work(&self.plan)).sum();
+                let line = unit.line();
+                self.begin_unit();
+                let line = line?;
+                self.layers.extend(line.layers.iter().cloned());
+                let line = serde_json::to_string(&line).expect("strings and numbers only");
+                return Some(Ask::Journal { line });
+            }
+            Phase::Seal(seal) => {
+                let report = report::json(&self.plan, &self.layers, &seal.files);
+                return Some(Ask::Done {
+                    report: report.to_string(),
+                });
+            }
+            Phase::Done => {}
+        }
+        None
+    }
+
+    fn begin_unit(&mut self) {
+        let expected = self.expected.take();
+        self.phase = match self.steps.get(self.next) {
+            Some(step) => Phase::Unit(step.unit(&self.plan, expected)),
+            None => Phase::Seal(Seal::default()),
+        };
+    }
+
+    /// How long the buffers of the answer must be.
+    fn lengths(&self, ask: &Ask) -> Result<Vec<u64>> {
+        match ask {
+            Ask::Read { tensors } => tensors.iter().map(|t| self.plan.tensor_bytes(t)).collect(),
+            Ask::ReadRange { len, .. }
+            | Ask::ReadScratch { len, .. }
+            | Ask::ReadOutput { len, .. } => Ok(vec![*len]),
+            _ => Ok(Vec::new()),
+        }
+    }
+}
+
+/// The journal's first line, if the run is new, and the headers of all files.
+///
+/// A resumed run writes the headers again: the last one may have been cut off.
+fn opening(plan: &Plan, new: bool) -> VecDeque<Ask> {
+    let line = new.then(|| Ask::Journal {
+        line: journal::first(&plan.identity),
+    });
+    let headers = plan.files.list.iter().map(|f| Ask::Write {
+        name: f.name.clone(),
+        total: f.bytes,
+        offset: 0,
+        bytes: f.header.clone(),
+    });
+    line.into_iter().chain(headers).collect()
+}
+
+fn check_tokens(plan: &Plan, tokens: &[u32]) -> Result<()> {
+    let Some(set) = plan.calibration else {
+        return Ok(());
+    };
+    let wanted = set.samples * set.length;
+    if tokens.len() != wanted {
+        let what = format!("{} calibration tokens, announced {wanted}", tokens.len());
+        return Err(Error::new(Code::Dataset, what));
+    }
+    let vocabulary = plan.model.vocabulary;
+    match tokens.iter().position(|t| *t as usize >= vocabulary) {
+        Some(i) => {
+            let what = format!("token {i} of the calibration set is {}", tokens[i]);
+            Err(Error::new(Code::Dataset, what).remedy(format!(
+                "the vocabulary has {vocabulary} pieces: use the model's own tokenizer"
+            )))
+        }
+        None => Ok(()),
+    }
 }

@@ -1,7 +1,9 @@
 //! One folder per operation: `mod.rs` states the formula, layout and bound and dispatches;
 //! `scalar.rs` is the specification; `simd.rs`, `gpu.rs` and `*.wgsl` are tested against it.
 
+pub mod add;
 pub mod attention;
+pub mod gather;
 pub mod matmul;
 pub mod rms_norm;
 pub mod rope;
@@ -14,3 +16,4 @@ pub(crate) mod conformance;
 pub(crate) mod shapes;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod top_k;

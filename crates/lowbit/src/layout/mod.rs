@@ -1,1 +1,123 @@
 //! On-disk formats: QuantizedMatrix ⇄ named tensors and config JSON.
+//!
+//! A layout never sees a file. It says which tensors a matrix becomes, makes their bytes, and takes
+//! them back; `encode(decode(bytes)) == bytes`.
+
+pub mod compressed_tensors;
+pub mod target;
+
+use crate::container::safetensors::Planned;
+use crate::error::{Code, Error, Result, nearest};
+use crate::matrix::QuantizedMatrix;
+use crate::scheme::Scheme;
+use crate::tensor::{Dtype, Tensor};
+use serde_json::Value;
+use target::Target;
+
+/// One on-disk format.
+pub trait Layout: Sync + std::fmt::Debug {
+    /// The name in options.
+    fn name(&self) -> &'static str;
+
+    /// One sentence on what reads it.
+    fn about(&self) -> &'static str;
+
+    /// Whether a matrix `[rows, cols]` can be written so; `scheme` with the reason otherwise.
+    fn fits(&self, scheme: &Scheme, rows: usize, cols: usize) -> Result<()>;
+
+    /// The endings, behind `base.`, of every tensor that may belong to one matrix.
+    fn parts(&self) -> &'static [&'static str];
+
+    /// The tensors that `encode` will make for a matrix of this shape `(rows, cols)`.
+    ///
+    /// `base` is the module, as `model.layers.0.self_attn.q_proj`; `by_index` says that each column
+    /// stores its group (GPTQ's order `group`).
+    fn outputs(
+        &self,
+        base: &str,
+        scheme: &Scheme,
+        shape: (usize, usize),
+        scale_dtype: Dtype,
+        by_index: bool,
+    ) -> Vec<Planned>;
+
+    /// The bytes, under the names, shapes and order of `outputs`.
+    fn encode(&self, base: &str, matrix: &QuantizedMatrix, scheme: &Scheme) -> Result<Vec<Tensor>>;
+
+    /// Takes the tensors of one matrix, in any order; `qparam`, `dtype` or `shape` when they do
+    /// not fit each other or the scheme, `missing-tensor` when one is absent.
+    fn decode(&self, base: &str, scheme: &Scheme, tensors: &[Tensor]) -> Result<QuantizedMatrix>;
+
+    /// `quantization_config` for config.json: which module has which scheme, which has none.
+    fn config(&self, assignment: &[(String, Scheme)], ignored: &[String], by_index: bool) -> Value;
+
+    /// Reads a `quantization_config`; none when it belongs to another layout, `unsupported` or
+    /// `config` when it is this one's and cannot be followed.
+    fn detect(&self, quantization_config: &Value) -> Option<Result<Resolver>>;
+}
+
+/// Every layout, in the order of help texts.
+pub static LAYOUTS: &[&dyn Layout] = &[&compressed_tensors::CURRENT];
+
+/// Looks a layout up by name; `option` with the nearest name otherwise.
+pub fn find(name: &str) -> Result<&'static dyn Layout> {
+    let found = LAYOUTS.iter().copied().find(|l| l.name() == name);
+    found.ok_or_else(|| {
+        let near = nearest(name, LAYOUTS.iter().map(|l| l.name())).unwrap_or_default();
+        let error = Error::new(Code::Option, format!("unknown format {name:?}"));
+        error.remedy(format!("did you mean {near:?}?"))
+    })
+}
+
+/// Finds out how a checkpoint is quantized; none without a `quantization_config`.
+pub fn detect(config: &Value) -> Result<Option<Resolver>> {
+    let Some(found) = config.get("quantization_config").filter(|q| !q.is_null()) else {
+        return Ok(None);
+    };
+    if let Some(resolver) = LAYOUTS.iter().find_map(|l| l.detect(found)) {
+        return resolver.map(Some);
+    }
+    let method = found.get("quant_method").and_then(Value::as_str);
+    let what = format!(
+        "quant_method {:?} is not read here",
+        method.unwrap_or_default()
+    );
+    let known: Vec<_> = LAYOUTS.iter().map(|l| l.name()).collect();
+    Err(Error::new(Code::Unsupported, what).remedy(format!("expected {}", known.join(", "))))
+}
+
+/// Says for each module of a checkpoint how its weight is stored.
+#[derive(Debug)]
+pub struct Resolver {
+    /// What decodes the weights.
+    pub layout: &'static dyn Layout,
+    /// Targets with their schemes, most specific first.
+    targets: Vec<(Target, Scheme)>,
+    ignored: Vec<Target>,
+}
+
+impl Resolver {
+    /// Orders targets as compressed-tensors does: exact names, then expressions by their text, then
+    /// classes.
+    pub(crate) fn new(
+        layout: &'static dyn Layout,
+        mut targets: Vec<(Target, Scheme)>,
+        ignored: Vec<Target>,
+    ) -> Self {
+        targets.sort_by(|a, b| a.0.rank().cmp(&b.0.rank()));
+        Self {
+            layout,
+            targets,
+            ignored,
+        }
+    }
+
+    /// The scheme of a linear layer; none when it is stored as floats.
+    pub fn scheme(&self, module: &str) -> Option<Scheme> {
+        if self.ignored.iter().any(|t| t.fits(module)) {
+            return None;
+        }
+        let found = self.targets.iter().find(|(t, _)| t.fits(module));
+        found.map(|(_, scheme)| *scheme)
+    }
+}

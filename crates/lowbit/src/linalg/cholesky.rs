@@ -1,7 +1,7 @@
 //! `A = Uᵀ·U` in place, one panel of rows per step.
 
 use super::simd::{Task, dispatch};
-use super::{LANES, Lanes, multiply_add, product};
+use super::{LANES, Lanes, add, multiply_add, product};
 use crate::cpu::Cpu;
 
 /// Rows factored per step; sums inside a panel are f64, between panels f32.
@@ -199,10 +199,7 @@ impl Task for Subtract<'_> {
                 let mut sums = [[0.0f32; LANES]; M];
                 product::<FMA, M>(&left[..right.len()], right, &mut sums);
                 for (row, sum) in rows.chunks_mut(n).zip(&sums) {
-                    let width = LANES.min(n - first);
-                    for (v, s) in row[first..first + width].iter_mut().zip(sum) {
-                        *v += s;
-                    }
+                    add(&mut row[first..n.min(first + LANES)], sum);
                 }
             }
         }

@@ -46,3 +46,11 @@ pub(crate) fn product<const FMA: bool, const M: usize>(
     }
     *acc = sums;
 }
+
+/// `to += from` for as many values as `to` has.
+#[inline(always)]
+pub(crate) fn add(to: &mut [f32], from: &[f32]) {
+    for (to, from) in to.iter_mut().zip(from) {
+        *to += from;
+    }
+}

@@ -187,6 +187,7 @@ fn sliding_window(fields: &Fields<'_>, arch: &Arch, config: &Config) -> Result<O
 fn rope(fields: &Fields<'_>, context: usize) -> Result<(f64, RopeScaling)> {
     const THETA: std::ops::RangeInclusive<f64> = 1.0..=1e15;
     const FACTOR: std::ops::RangeInclusive<f64> = 1e-3..=1e6;
+    refuse_partial(fields)?;
     let outer = fields.number("rope_theta", THETA, Some(10_000.0))?;
     let found = ["rope_parameters", "rope_scaling"]
         .into_iter()
@@ -197,12 +198,7 @@ fn rope(fields: &Fields<'_>, context: usize) -> Result<(f64, RopeScaling)> {
     let path = format!("{key}.");
     let inner = Fields::new(fields.get(key).unwrap_or(&Value::Null), &path)?;
     let theta = inner.number("rope_theta", THETA, Some(outer))?;
-    for place in [fields, &inner] {
-        if place.number("partial_rotary_factor", 0.0..=1.0, Some(1.0))? != 1.0 {
-            let what = "partial_rotary_factor below 1";
-            return Err(Error::new(Code::Unsupported, what).at("config.json"));
-        }
-    }
+    refuse_partial(&inner)?;
     let kind = inner
         .text("rope_type")?
         .or(inner.text("type")?)
@@ -239,6 +235,17 @@ fn rope(fields: &Fields<'_>, context: usize) -> Result<(f64, RopeScaling)> {
         return Err(inner.refuse("high_freq_factor", &high.into(), allowed));
     }
     Ok((theta, scaling))
+}
+
+/// Rotation of a part of each head is another model's.
+fn refuse_partial(fields: &Fields<'_>) -> Result<()> {
+    match fields.number("partial_rotary_factor", 0.0..=1.0, Some(1.0))? {
+        1.0 => Ok(()),
+        part => {
+            let what = format!("partial_rotary_factor {part}; only 1 is computed here");
+            Err(Error::new(Code::Unsupported, what).at("config.json"))
+        }
+    }
 }
 
 fn bias(fields: &Fields<'_>, bias: Bias) -> Result<bool> {

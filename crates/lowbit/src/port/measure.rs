@@ -40,8 +40,10 @@ pub(super) async fn score(
         let what = format!("vocabularies of {vocabulary} and {}", r.config().vocabulary);
         return Err(Error::new(Code::Option, what).remedy("compare models of one tokenizer"));
     }
-    let mut model = Rows::new(engine, tokens.len())?;
-    let mut other = reference.map(|r| Rows::new(r, tokens.len())).transpose()?;
+    let mut model = Latest::new(engine, tokens.len())?;
+    let mut other = reference
+        .map(|r| Latest::new(r, tokens.len()))
+        .transpose()?;
     let mut sums = Scores {
         reference_nll: reference.map(|_| 0.0),
         same_top: reference.map(|_| 0),
@@ -87,13 +89,13 @@ fn add(sums: &mut Scores, part: Scores) {
 }
 
 /// Logits of the latest piece of a window, and of the token before it.
-struct Rows<'a> {
+struct Latest<'a> {
     engine: &'a Engine,
     cache: Cache,
     rows: Vec<f32>,
 }
 
-impl<'a> Rows<'a> {
+impl<'a> Latest<'a> {
     fn new(engine: &'a Engine, tokens: usize) -> Result<Self> {
         Ok(Self {
             engine,

@@ -1,10 +1,12 @@
 //! Models on their way from a checkpoint's tensors to an engine.
 
+use super::device::Gpus;
 use super::parse::{from_value, parse};
 use super::placement::Placement;
 use super::{Host, Polled};
 use crate::cpu::{Compute, Cpu, Isa};
 use crate::error::{Code, Error, Result, nearest};
+use crate::model::head::Head;
 use crate::model::load::{Loader, Source, TensorInfo};
 use crate::session::Engine;
 use crate::tensor::{Dtype, Tensor, checked_bytes};
@@ -68,6 +70,11 @@ pub(super) fn cpu(host: Host, threads: Option<usize>, isa: Option<&str>) -> Resu
     Cpu::new(isa, threads)
 }
 
+/// Whether integer dot products beat f32 sums here; simd128 has none worth it.
+fn int8_pays(isa: Isa) -> bool {
+    matches!(isa, Isa::Neon | Isa::Avx2 | Isa::Avx512)
+}
+
 /// One of a few names; `option` names the nearest.
 fn choice<'a>(what: &str, value: Option<&str>, known: &[&'a str]) -> Result<&'a str> {
     let value = value.unwrap_or(known[0]);
@@ -92,30 +99,51 @@ pub(super) struct Loading {
 
 impl Loading {
     /// Checks everything that can be checked before a tensor is read.
-    pub(super) async fn open(host: Host, request: &str) -> Result<Self> {
+    pub(super) async fn open(host: Host, gpus: &Gpus, request: &str) -> Result<Self> {
         let r: ModelRequest = parse("model", request)?;
         let cpu = cpu(host, r.threads, r.isa.as_deref())?;
-        let _device = choice("device", r.device.as_deref(), &["auto", "cpu", "gpu"])?;
+        let device = choice("device", r.device.as_deref(), &["auto", "cpu", "gpu"])?;
+        let compute = choice("compute", r.compute.as_deref(), &["auto", "f32", "int8"])?;
         let quantized = r.config.get("quantization_config").is_some();
-        let compute = match choice("compute", r.compute.as_deref(), &["auto", "f32", "int8"])? {
-            "auto" if quantized && cpu.isa > Isa::Simd128 => Compute::Int8,
-            "int8" => Compute::Int8,
-            _ => Compute::F32,
-        };
         let source = Source {
             tensors: tensors(r.tensors)?,
             config: r.config,
         };
         let loader = Loader::new(&source)?;
+        let layers = loader.config().layers;
+        let device = if r.gpu_layers == Some(0) {
+            "cpu"
+        } else {
+            device
+        };
+        let gpu = gpus.choose(host, device, loader.config()).await?;
+        let cpu_layers = match (&gpu, r.gpu_layers) {
+            (Some(_), Some(n)) => layers - n.min(layers),
+            (Some(_), None) => 0,
+            (None, _) => layers,
+        };
+        if compute == "int8" && cpu_layers == 0 {
+            let what = "compute \"int8\" with every layer on the GPU, which computes in f32";
+            return Err(Error::new(Code::Option, what).remedy("use f32, or device \"cpu\""));
+        }
+        let compute = match compute {
+            "auto" if quantized && cpu_layers > 0 && int8_pays(cpu.isa) => Compute::Int8,
+            "int8" => Compute::Int8,
+            _ => Compute::F32,
+        };
+        let mut placement = Placement::new(cpu, compute);
+        let context_max = gpu.as_ref().map_or(usize::MAX, |g| g.context_max);
+        if let Some(gpu) = gpu {
+            placement.offload(gpu, cpu_layers);
+        }
         let infos = source.tensors.into_iter().map(|t| (t.name.clone(), t));
-        let _ = r.gpu_layers;
         Ok(Self {
-            context: r.context.unwrap_or(usize::MAX),
+            context: r.context.unwrap_or(usize::MAX).min(context_max),
             loader,
             infos: infos.collect(),
             asked: Vec::new(),
             placed: 0,
-            placement: Placement::new(cpu, compute),
+            placement,
         })
     }
 
@@ -124,7 +152,8 @@ impl Loading {
         if !self.asked.is_empty() {
             let tensors = self.received(answer)?;
             let piece = self.loader.supply(tensors)?;
-            self.placement.place(piece)?;
+            let tied = self.loader.head() == Head::Tied;
+            self.placement.place(piece, tied)?;
             self.placed += 1;
         }
         self.asked = self.loader.wants().unwrap_or_default();
@@ -143,26 +172,29 @@ impl Loading {
         let mut config = self.loader.config().clone();
         config.context = config.context.min(self.context);
         let p = &self.placement;
-        let compute = if p.tally.quantized {
+        let compute = if p.tally.is_quantized() {
             p.compute
         } else {
             Compute::F32
         };
-        let info = json!({
+        let mut info = json!({
             "architecture": config.arch().name,
             "layers": config.layers,
             "hidden": config.hidden,
             "vocabulary": config.vocabulary,
             "context": config.context,
-            "device": "cpu",
+            "device": if p.gpu.is_some() { "gpu" } else { "cpu" },
             "compute": compute.name(),
-            "gpuLayers": 0,
+            "gpuLayers": config.layers - p.cpu_layers.min(config.layers),
             "isa": p.cpu.isa.name(),
             "threads": p.cpu.threads(),
             "weightBytes": p.weight_bytes(),
             "bitsPerWeight": p.tally.bits_per_weight(),
             "scheme": p.tally.scheme(),
         });
+        if let Some(gpu) = &p.gpu {
+            info["gpu"] = gpu.info.clone();
+        }
         let done = Polled {
             ask: json!({"kind": "done", "info": info}).to_string(),
             data: Vec::new(),

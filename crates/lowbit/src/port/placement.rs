@@ -1,6 +1,7 @@
 //! Which device holds what, and the engine that comes out.
 
-use super::tally::Tally;
+use super::device::Chosen;
+use super::tally::{Tally, stored_bytes};
 use crate::cpu::{Compute, Cpu};
 use crate::error::{Code, Error, Result};
 use crate::kernels::matmul::Weight;
@@ -19,26 +20,41 @@ pub(super) struct Placement {
     pub(super) compute: Compute,
     /// What the decoder's matrices take.
     pub(super) tally: Tally,
+    /// The GPU, when it takes the last blocks and the head.
+    pub(super) gpu: Option<Chosen>,
+    /// Blocks that stay on the CPU.
+    pub(super) cpu_layers: usize,
     bytes: u64,
     embed: Option<Arc<Weight>>,
+    /// The embedding as stored, while a GPU waits for it as its head.
+    tied: Option<Stored>,
     head: Option<Arc<Weight>>,
     norm: Vec<f32>,
     blocks: Vec<Block<Weight>>,
 }
 
 impl Placement {
-    /// An empty model.
+    /// An empty model; without a GPU every block is the CPU's.
     pub(super) fn new(cpu: Cpu, compute: Compute) -> Self {
         Self {
             cpu,
             compute,
             tally: Tally::default(),
+            gpu: None,
+            cpu_layers: usize::MAX,
             bytes: 0,
             embed: None,
+            tied: None,
             head: None,
             norm: Vec::new(),
             blocks: Vec::new(),
         }
+    }
+
+    /// Gives the blocks from `cpu_layers` on, and the head, to a GPU.
+    pub(super) fn offload(&mut self, gpu: Chosen, cpu_layers: usize) {
+        self.gpu = Some(gpu);
+        self.cpu_layers = cpu_layers;
     }
 
     /// Bytes that the weights take, on all devices.
@@ -46,21 +62,51 @@ impl Placement {
         self.bytes
     }
 
-    /// Places the next piece.
-    pub(super) fn place(&mut self, piece: Piece) -> Result<()> {
+    /// Places the next piece; `tied` says that the embedding is the head.
+    pub(super) fn place(&mut self, piece: Piece, tied: bool) -> Result<()> {
         match piece {
-            Piece::Embed(stored) => self.embed = Some(Arc::new(self.weight(stored)?)),
-            Piece::Block(_, block) => {
-                for (_, slotted) in &block.weights {
-                    if let Slotted::Matrix { weight, .. } = slotted {
-                        self.tally.add(weight);
-                    }
-                }
-                let block = block.map(|stored| self.weight(stored))?;
-                self.blocks.push(block);
+            Piece::Embed(stored) => {
+                self.tied = (tied && self.gpu.is_some()).then(|| stored.clone());
+                self.embed = Some(Arc::new(self.weight(stored)?));
             }
-            Piece::Norm(norm) => self.norm = norm,
-            Piece::Head(stored) => self.head = Some(Arc::new(self.weight(stored)?)),
+            Piece::Block(index, block) => self.place_block(index, block)?,
+            Piece::Norm(norm) => {
+                self.norm = norm;
+                if let Some(head) = self.tied.take() {
+                    self.place_head(head)?;
+                }
+            }
+            Piece::Head(stored) => self.place_head(stored)?,
+        }
+        Ok(())
+    }
+
+    fn place_block(&mut self, index: usize, block: Block<Stored>) -> Result<()> {
+        let mut bytes = 0;
+        for (_, slotted) in &block.weights {
+            if let Slotted::Matrix { weight, .. } = slotted {
+                self.tally.add(weight);
+                bytes += stored_bytes(weight);
+            }
+        }
+        if index < self.cpu_layers {
+            let block = block.map(|stored| self.weight(stored))?;
+            self.blocks.push(block);
+        } else if let Some(gpu) = &mut self.gpu {
+            gpu.model.push_block(block)?;
+            self.bytes += bytes;
+        }
+        Ok(())
+    }
+
+    fn place_head(&mut self, stored: Stored) -> Result<()> {
+        let bytes = stored_bytes(&stored);
+        match &mut self.gpu {
+            Some(gpu) => {
+                gpu.model.set_head(&self.norm, stored)?;
+                self.bytes += bytes;
+            }
+            None => self.head = Some(Arc::new(self.weight(stored)?)),
         }
         Ok(())
     }
@@ -85,6 +131,6 @@ impl Placement {
             blocks: self.blocks,
             norm: self.norm,
         };
-        Ok(Engine::new(model, self.cpu))
+        Ok(Engine::new(model, self.cpu, self.gpu.map(|g| g.model)))
     }
 }

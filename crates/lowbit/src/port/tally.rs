@@ -1,52 +1,67 @@
 //! What a model's weights take, and in which scheme they are, seen while they are placed.
 
-use crate::matrix::{QuantizedMatrix, Scales, Values, Zero};
+use crate::matrix::{Floats, QuantizedMatrix, Scales, Values, Zero};
 use crate::model::Stored;
 use crate::scheme::{Group, Scheme};
 use std::collections::BTreeSet;
 
-/// Sums over the matrices of decoder blocks.
+/// Sums over the matrices of decoder blocks: the quantized ones, or all of an original.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    weights: u64,
-    bits: u64,
+    dense: Sums,
+    quantized: Sums,
     schemes: BTreeSet<String>,
-    /// Whether any matrix is quantized.
-    pub(super) quantized: bool,
+}
+
+#[derive(Debug, Default)]
+struct Sums {
+    weights: u64,
+    bytes: u64,
 }
 
 impl Tally {
     /// Counts one matrix.
     pub(super) fn add(&mut self, stored: &Stored) {
-        match stored {
-            Stored::Dense(tensor) => {
-                self.weights += tensor.shape.iter().product::<usize>() as u64;
-                self.bits += 8 * tensor.bytes.len() as u64;
-                self.schemes.insert(tensor.dtype.name().to_lowercase());
-            }
+        let (sums, weights) = match stored {
+            Stored::Dense(tensor) => (&mut self.dense, tensor.shape.iter().product()),
             Stored::Quantized(matrix) => {
-                self.quantized = true;
-                self.weights += (matrix.rows * matrix.cols) as u64;
-                self.bits += 8 * stored_bytes(matrix);
                 self.schemes.insert(scheme(matrix));
+                (&mut self.quantized, matrix.rows * matrix.cols)
             }
-        }
+        };
+        sums.weights += weights as u64;
+        sums.bytes += stored_bytes(stored);
+    }
+
+    /// Whether any matrix is quantized.
+    pub(super) fn is_quantized(&self) -> bool {
+        !self.schemes.is_empty()
     }
 
     /// Bits that one weight takes on average, scales and zero points included.
     pub(super) fn bits_per_weight(&self) -> f64 {
-        self.bits as f64 / self.weights.max(1) as f64
+        let sums = if self.is_quantized() {
+            &self.quantized
+        } else {
+            &self.dense
+        };
+        8.0 * sums.bytes as f64 / sums.weights.max(1) as f64
     }
 
-    /// The scheme of all matrices, or all schemes joined by `+`.
-    pub(super) fn scheme(&self) -> String {
+    /// The scheme of all quantized matrices, or all schemes joined by `+`; none in an original.
+    pub(super) fn scheme(&self) -> Option<String> {
         let all: Vec<&str> = self.schemes.iter().map(String::as_str).collect();
-        all.join("+")
+        self.is_quantized().then(|| all.join("+"))
     }
 }
 
-fn stored_bytes(matrix: &QuantizedMatrix) -> u64 {
-    let float = |floats: &crate::matrix::Floats| (floats.len() * floats.dtype().bits() / 8) as u64;
+/// Bytes of a matrix as it is stored.
+pub(super) fn stored_bytes(stored: &Stored) -> u64 {
+    let matrix = match stored {
+        Stored::Dense(tensor) => return tensor.bytes.len() as u64,
+        Stored::Quantized(matrix) => matrix,
+    };
+    let float = |floats: &Floats| (floats.len() * floats.dtype().bits() / 8) as u64;
     let scale = |scales: &Scales| match scales {
         Scales::Flat(f) => float(f),
         Scales::Super { outer, inner, .. } => float(outer) + inner.len() as u64,

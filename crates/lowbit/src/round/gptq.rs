@@ -11,11 +11,11 @@ use super::gptq_tile::{ROWS, Rounded, Spec, Tile};
 use super::{RoundOptions, observer};
 use crate::cpu::Cpu;
 use crate::error::Result;
+use crate::kernels::matmul::Weight;
 use crate::linalg::simd::dispatch;
 use crate::matrix::{Codes, Floats, Integer, QuantizedMatrix, Scales, Values, Zero};
 use crate::pack;
 use crate::scheme::Scheme;
-use crate::tensor::{TensorRef, f32_from};
 
 pub use super::order::Order;
 
@@ -26,7 +26,7 @@ const STEP_WORK: usize = 1 << 31;
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GptqOptions {
     /// Added to the diagonal of the Hessian, relative to its mean.
-    pub damp: f32,
+    pub damp: f64,
     /// Columns per lazy batch.
     pub block: usize,
     /// In which order columns are rounded.
@@ -62,7 +62,7 @@ pub struct Rounding {
     group: usize,
     scheme: Scheme,
     options: RoundOptions,
-    tiles: Vec<Option<Rounded>>,
+    tiles: Vec<Option<Result<Rounded>>>,
     next: usize,
 }
 
@@ -81,9 +81,8 @@ impl Rounding {
     }
 
     /// Rounds some more rows; whether those were the last. `weight` is `[rows, cols]`, finite.
-    pub fn step(&mut self, cpu: &Cpu, weight: TensorRef<'_>, factor: &Factor) -> Result<bool> {
-        let (rows, cols, bits) = (self.rows, self.cols, weight.dtype.bits());
-        f32_from(weight.dtype, &[], &mut [])?;
+    pub fn step(&mut self, cpu: &Cpu, weight: &Weight, factor: &Factor) -> bool {
+        let (rows, cols) = (self.rows, self.cols);
         let tile_work = (ROWS * cols * cols / 2).max(1);
         let count = (STEP_WORK / tile_work).max(1) * cpu.threads();
         let first = self.next;
@@ -99,22 +98,23 @@ impl Rounding {
         };
         cpu.run_chunks(&mut self.tiles[first..last], 1, true, |i, tile| {
             let from = (first + i) * ROWS;
-            let to = (from + ROWS).min(rows);
-            let bytes = &weight.bytes[from * cols * bits / 8..to * cols * bits / 8];
-            let mut weights = vec![0.0f32; (to - from) * cols];
-            f32_from(weight.dtype, bytes, &mut weights).expect("the type was checked above");
-            let weights = &weights;
-            tile[0] = Some(dispatch(
-                cpu.isa,
-                Tile {
-                    weights,
-                    factor,
-                    spec,
-                },
-            ));
+            let mut weights = vec![0.0f32; ((from + ROWS).min(rows) - from) * cols];
+            let mut lines = weights.chunks_exact_mut(cols).enumerate();
+            let read = lines.try_for_each(|(r, line)| weight.row(from + r, line));
+            let (weights, spec) = (&weights, spec);
+            tile[0] = Some(read.map(|()| {
+                dispatch(
+                    cpu.isa,
+                    Tile {
+                        weights,
+                        factor,
+                        spec,
+                    },
+                )
+            }));
         });
         self.next = last;
-        Ok(last == self.tiles.len())
+        last == self.tiles.len()
     }
 
     /// Whether groups follow the rounding order or the updates; a row of one group does not.
@@ -130,6 +130,7 @@ impl Rounding {
         let (mut scales, mut zeros) = (Vec::new(), Vec::new());
         let (mut quality, mut weighted) = (Quality::default(), 0.0);
         for tile in self.tiles.into_iter().flatten() {
+            let tile = tile?;
             for codes in tile.codes.chunks_exact(self.cols) {
                 words.extend(pack::words_from_codes(codes, self.scheme.bits));
             }

@@ -6,6 +6,7 @@ use super::gptq::{GptqOptions, Order, Quality, Rounding};
 use super::hessian::Hessian;
 use super::observer::{self, Observer};
 use crate::cpu::{Cpu, Isa};
+use crate::kernels::matmul::Weight;
 use crate::matrix::QuantizedMatrix;
 use crate::scheme::Scheme;
 use crate::tensor::{Dtype, TensorRef};
@@ -77,7 +78,8 @@ fn gptq(
     let shape = [rows, cols];
     let view = TensorRef::new(Dtype::F32, &shape, &bytes).unwrap();
     let mut r = Rounding::new(rows, cols, scheme.parse().unwrap(), options(order)).unwrap();
-    while !r.step(cpu, view, &f).unwrap() {}
+    let weight = Weight::dense(view).unwrap();
+    while !r.step(cpu, &weight, &f) {}
     r.finish(&f).unwrap()
 }
 
@@ -100,7 +102,9 @@ fn exact_hessian(x: &[f32], n: usize) -> Vec<f64> {
         }
     }
     let scale = 2.0 / (x.len() / n) as f64;
-    h.iter_mut().for_each(|v| *v *= scale);
+    for v in &mut h {
+        *v *= scale;
+    }
     h
 }
 

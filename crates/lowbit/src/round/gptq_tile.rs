@@ -10,7 +10,7 @@
 
 use super::factor::Factor;
 use crate::linalg::simd::Task;
-use crate::linalg::{DEPTH, LANES, Lanes, multiply_add, product};
+use crate::linalg::{DEPTH, LANES, Lanes, add, multiply_add, product};
 
 /// Rows of a tile: the factor is read once per tile.
 pub(super) const ROWS: usize = 64;
@@ -148,13 +148,7 @@ impl State {
             let mut sums = [[[0.0f32; LANES]; M]; ROWS / LANES];
             for i in (high..n).step_by(DEPTH) {
                 let len = DEPTH.min(n - i);
-                let mut left = [[0.0f32; M]; DEPTH];
-                for m in 0..width {
-                    let row = &factor.u[(j + m) * n + i..][..len];
-                    for (l, v) in left.iter_mut().zip(row) {
-                        l[m] = *v;
-                    }
-                }
+                let left = columns::<M>(&factor.u[j * n + i..], n, width, len);
                 for (sums, strip) in sums.iter_mut().zip(&self.work) {
                     product::<FMA, M>(&left[..len], &strip[i..i + len], sums);
                 }
@@ -162,9 +156,7 @@ impl State {
             for (now, sums) in now.iter_mut().zip(&sums) {
                 for (m, sum) in sums.iter().enumerate().take(width) {
                     let pivot = factor.u[(j + m) * n + j + m];
-                    for (v, s) in now[j - low + m].iter_mut().zip(sum) {
-                        *v += s / pivot;
-                    }
+                    add(&mut now[j - low + m], &sum.map(|s| s / pivot));
                 }
             }
         }
@@ -225,8 +217,9 @@ impl State {
             work[l] -= value;
             code[l] = q + centre;
         }
-        for l in 0..live {
-            self.out.codes[(first + l) * n + column] = code[l] as u8;
+        let rows = self.out.codes[first * n..].chunks_mut(n);
+        for (row, code) in rows.zip(&code[..live]) {
+            row[column] = *code as u8;
         }
         let weighted = left[..live].iter().map(|e| f64::from(*e) * f64::from(*e));
         self.out.weighted_error += weighted.sum::<f64>();
@@ -237,6 +230,18 @@ impl State {
         let lanes = self.work.iter().flatten();
         lanes.map(|l| l.iter().map(square).sum::<f64>()).sum()
     }
+}
+
+/// The first `len` columns of `rows` rows that lie `stride` apart, for `product`.
+#[inline(always)]
+fn columns<const M: usize>(u: &[f32], stride: usize, rows: usize, len: usize) -> [[f32; M]; DEPTH] {
+    let mut out = [[0.0f32; M]; DEPTH];
+    for m in 0..rows {
+        for (column, v) in out.iter_mut().zip(&u[m * stride..][..len]) {
+            column[m] = *v;
+        }
+    }
+    out
 }
 
 /// `Σ_i u[i] · d[i]` over the columns of a block, in four interleaved sums.

@@ -1,27 +1,269 @@
-//! stand-in
+//! Scale and zero of a group of weights: what the group's codes will be multiplied with.
+//!
+//! The arithmetic is that of compressed-tensors (`calculate_qparams`), in f32, so that a file
+//! written here and one written there hold the same scales: with codes from lo = −2^(b−1) to
+//! hi = 2^(b−1) − 1 and a range that always includes 0,
+//!
+//! ```text
+//! symmetric    s = max|w| / ((hi − lo) / 2)
+//! asymmetric   s = (max − min) / (hi − lo)     z = round(clamp(lo − min / s, lo, hi))
+//! ```
+//! s is then rounded to the type it is stored in, and a scale of 0 becomes that type's ε. One case
+//! differs: a group of equal weights c ≠ 0 gets s = |c|, which gives c back exactly.
+
 use super::RoundOptions;
+use crate::error::{Code, Error, Result, nearest};
+use crate::maths;
 use crate::scheme::Scheme;
-/// o
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+use crate::tensor::{Dtype, round_to};
+
+/// How the range of a group is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Observer {
-    /// m
+    /// Smallest and largest weight.
     MinMax,
-    /// m
+    /// The shrunk range with the least error, as llm-compressor's `mse` observer searches it: 20
+    /// steps of 1 %, error to the power 2.4. (That one ends when five steps helped no group of
+    /// the matrix; here every group sees every step, however the matrix is cut for the work.)
     Mse,
 }
-/// g
+
+impl Observer {
+    /// Every observer with its name in options.
+    pub const ALL: &[(&'static str, Observer)] =
+        &[("minmax", Observer::MinMax), ("mse", Observer::Mse)];
+
+    /// Looks one up by name; `option` with the nearest name otherwise.
+    pub fn parse(name: &str) -> Result<Self> {
+        if let Some((_, observer)) = Self::ALL.iter().find(|(n, _)| *n == name) {
+            return Ok(*observer);
+        }
+        let near = nearest(name, Self::ALL.iter().map(|(n, _)| *n)).unwrap_or_default();
+        let error = Error::new(Code::Option, format!("unknown observer {name:?}"));
+        Err(error.remedy(format!("did you mean {near:?}?")))
+    }
+}
+
+/// Shrinking steps of the search: `p = 1 − step / 100`.
+const STEPS: u32 = 20;
+/// Independent sums of an error; fixed, so that every instruction set adds in the same order.
+const LANES: usize = 16;
+
+/// The codes that a group can use and the type of its scale.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Grid {
+    lo: f32,
+    hi: f32,
+    symmetric: bool,
+    scale_dtype: Dtype,
+}
+
+/// Scale as stored and zero as a signed code.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Params {
+    pub(super) scale: f32,
+    pub(super) zero: f32,
+}
+
+/// Scale (as stored) and zero (unsigned, as the codes are) of one group.
+///
+/// `values` are the group's finite weights; the scheme's group does not matter here. The scale is
+/// infinite if its type cannot hold it.
 pub fn group_params(values: &[f32], scheme: &Scheme, options: &RoundOptions) -> (f32, u8) {
-    let steps = ((1 << scheme.bits) - 1) as f32;
-    let low = values.iter().fold(0.0f32, |m, v| m.min(*v));
-    let high = values.iter().fold(0.0f32, |m, v| m.max(*v));
-    let fix = |s: f32| {
-        let s = crate::tensor::round_to(options.scale_dtype, s);
-        if s == 0.0 { f32::EPSILON } else { s }
+    let grid = Grid::new(scheme, options.scale_dtype);
+    let params = grid.observe(values, options.observer);
+    (params.scale, grid.unsigned(params.zero))
+}
+
+impl Grid {
+    pub(super) fn new(scheme: &Scheme, scale_dtype: Dtype) -> Self {
+        let (lo, hi) = scheme.range();
+        Self {
+            lo: lo as f32,
+            hi: hi as f32,
+            symmetric: scheme.symmetric,
+            scale_dtype,
+        }
+    }
+
+    /// The zero as it is stored: shifted like the codes.
+    pub(super) fn unsigned(self, zero: f32) -> u8 {
+        (zero - self.lo) as u8
+    }
+
+    /// Scale and zero that an observer chooses for a group.
+    #[inline(always)]
+    pub(super) fn observe(self, values: &[f32], observer: Observer) -> Params {
+        let range = range(values);
+        let mut best = self.params(range, 0);
+        if observer == Observer::MinMax {
+            return best;
+        }
+        let mut least = error(values, best, self);
+        for step in 1..STEPS {
+            let params = self.params(range, step);
+            let error = error(values, params, self);
+            if error < least {
+                (best, least) = (params, error);
+            }
+        }
+        best
+    }
+
+    /// Scale and zero for a range shrunk by `step` percent.
+    #[inline(always)]
+    fn params(self, (min, max): (f32, f32), step: u32) -> Params {
+        if min == max && min != 0.0 {
+            let scale = round_to(self.scale_dtype, max.abs());
+            if scale != 0.0 && scale.is_finite() {
+                return Params { scale, zero: 0.0 };
+            }
+        }
+        let p = (1.0 - f64::from(step) / 100.0) as f32;
+        let (min, max) = ((min * p).min(0.0), (max * p).max(0.0));
+        let (scale, zero) = if self.symmetric {
+            (max.max(-min) / ((self.hi - self.lo) / 2.0), 0.0)
+        } else {
+            let scale = (max - min) / (self.hi - self.lo);
+            let zero = (self.lo - min / scale).clamp(self.lo, self.hi);
+            // 0 / 0 in a group of zeros.
+            (scale, if zero.is_nan() { 0.0 } else { to_even(zero) })
+        };
+        let scale = match round_to(self.scale_dtype, scale) {
+            0.0 => epsilon(self.scale_dtype),
+            stored => stored,
+        };
+        Params { scale, zero }
+    }
+
+    /// Unsigned codes of a group: `round(clamp(w / s + z, lo, hi)) − lo`, ties to even.
+    #[inline(always)]
+    pub(super) fn codes(self, values: &[f32], params: Params, codes: &mut [u8]) {
+        let shift = -self.lo as u8;
+        for (code, w) in codes.iter_mut().zip(values) {
+            let q = (w / params.scale + params.zero).clamp(self.lo, self.hi);
+            // The low byte of the sum's mantissa is the integer in two's complement.
+            *code = ((q + ROUND).to_bits() as u8).wrapping_add(shift);
+        }
+    }
+}
+
+/// 1.5 · 2²³: adding it leaves no room for a fraction.
+const ROUND: f32 = 12_582_912.0;
+
+/// Rounds to an integer, ties to even; |x| < 2²².
+#[inline(always)]
+fn to_even(x: f32) -> f32 {
+    (x + ROUND) - ROUND
+}
+
+/// What compressed-tensors stores instead of a scale of 0.
+fn epsilon(dtype: Dtype) -> f32 {
+    match dtype {
+        Dtype::BF16 => 1.0 / 128.0,
+        Dtype::F16 => 1.0 / 1024.0,
+        _ => f32::EPSILON,
+    }
+}
+
+/// Smallest and largest value; both 0 for an empty group.
+#[inline(always)]
+fn range(values: &[f32]) -> (f32, f32) {
+    let first = values.first().copied().unwrap_or(0.0);
+    let (mut min, mut max) = ([first; LANES], [first; LANES]);
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    for chunk in chunks {
+        for (l, x) in chunk.iter().enumerate() {
+            min[l] = if *x < min[l] { *x } else { min[l] };
+            max[l] = if *x > max[l] { *x } else { max[l] };
+        }
+    }
+    let all = |edges: [f32; LANES]| edges.into_iter().chain(rest.iter().copied());
+    (
+        all(min).fold(first, f32::min),
+        all(max).fold(first, f32::max),
+    )
+}
+
+/// Σ |w' − w|^2.4 over a group, where w' is w rounded to the grid.
+#[inline(always)]
+fn error(values: &[f32], params: Params, grid: Grid) -> f32 {
+    let distance = |w: f32| {
+        let q = to_even((w / params.scale + params.zero).clamp(grid.lo, grid.hi));
+        maths::pow_2_4(((q - params.zero) * params.scale - w).abs())
     };
-    if scheme.symmetric {
-        (fix(high.max(-low) / (steps / 2.0)), 1 << (scheme.bits - 1))
-    } else {
-        let s = fix((high - low) / steps);
-        (s, (-low / s).round_ties_even().clamp(0.0, steps) as u8)
+    let mut sums = [0.0f32; LANES];
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    for chunk in chunks {
+        for (sum, w) in sums.iter_mut().zip(chunk) {
+            *sum += distance(*w);
+        }
+    }
+    for (sum, w) in sums.iter_mut().zip(rest) {
+        *sum += distance(*w);
+    }
+    sums.into_iter().sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::round::gptq::GptqOptions;
+    use crate::scheme::Group;
+
+    const DTYPES: [Dtype; 3] = [Dtype::F32, Dtype::BF16, Dtype::F16];
+
+    fn options(scale_dtype: Dtype) -> RoundOptions {
+        RoundOptions {
+            observer: Observer::Mse,
+            scale_dtype,
+            gptq: GptqOptions::default(),
+        }
+    }
+
+    fn rounded(values: &[f32], scheme: &Scheme, dtype: Dtype) -> Vec<f32> {
+        let (scale, zero) = group_params(values, scheme, &options(dtype));
+        assert!(scale != 0.0 && scale.is_finite());
+        let grid = Grid::new(scheme, dtype);
+        let zero = f32::from(zero);
+        let mut codes = vec![0; values.len()];
+        let params = Params {
+            scale,
+            zero: zero + grid.lo,
+        };
+        grid.codes(values, params, &mut codes);
+        assert!(codes.iter().all(|c| u32::from(*c) < 1 << scheme.bits));
+        codes
+            .iter()
+            .map(|c| scale * (f32::from(*c) - zero))
+            .collect()
+    }
+
+    #[test]
+    fn groups_of_one_value_come_back_exactly() {
+        for (bits, symmetric) in [(2, true), (3, false), (4, true), (4, false), (8, true)] {
+            let scheme = Scheme::weights(bits, Group::Row, symmetric);
+            for (dtype, c) in DTYPES
+                .iter()
+                .flat_map(|d| [0.0, 1.0, -1.0, 0.3125, -0.011_718_75, 1024.0].map(|c| (*d, c)))
+            {
+                assert_eq!(rounded(&[c; 33], &scheme, dtype), [c; 33], "{scheme} {c}");
+            }
+        }
+        let scheme = Scheme::weights(4, Group::Row, true);
+        let tiny = [1.0e-44f32; 16];
+        assert_eq!(rounded(&tiny, &scheme, Dtype::F32), tiny);
+        assert_eq!(
+            rounded(&tiny, &scheme, Dtype::F16),
+            [0.0; 16],
+            "scale underflow"
+        );
+    }
+
+    #[test]
+    fn a_scale_that_does_not_fit_is_infinite() {
+        let scheme = Scheme::weights(4, Group::Row, true);
+        let (scale, _) = group_params(&[1.0e6, -1.0], &scheme, &options(Dtype::F16));
+        assert!(scale.is_infinite());
     }
 }

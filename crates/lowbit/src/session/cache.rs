@@ -1,5 +1,6 @@
 //! The keys and values of one sequence, on whichever device their block lives.
 
+use super::device::GpuCache;
 use crate::error::{Code, Error, Result};
 use crate::model::config::Config;
 use crate::model::forward::{LayerCache, Scratch};
@@ -12,8 +13,7 @@ pub struct Cache {
     /// Activations of a pass, kept from one to the next.
     pub(super) scratch: Scratch,
     /// Blocks on the GPU.
-    #[cfg(any())]
-    pub(super) gpu: Option<crate::gpu::GpuCache>,
+    pub(super) gpu: Option<GpuCache>,
     width: usize,
     len: usize,
     capacity: usize,
@@ -25,7 +25,6 @@ impl Cache {
         Self {
             layers: vec![LayerCache::default(); layers],
             scratch: Scratch::new(config),
-            #[cfg(any())]
             gpu: None,
             width: config.kv_heads * config.head_dim,
             len: 0,
@@ -78,6 +77,9 @@ impl Cache {
         for layer in &mut self.layers {
             layer.keys.truncate(floats);
             layer.values.truncate(floats);
+        }
+        if let Some(gpu) = &mut self.gpu {
+            gpu.truncate(self.len);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! One model on its devices: embedding and first blocks on the CPU, the rest where it was placed.
 
+use super::device::GpuModel;
 use super::{Cache, Output, Want, top};
 use crate::cpu::Cpu;
 use crate::error::{Code, Error, Result};
@@ -17,12 +18,14 @@ pub struct Engine {
     pub model: Model,
     /// Instruction set and threads.
     pub cpu: Cpu,
+    /// The last blocks and the head, when a GPU holds them.
+    pub gpu: Option<GpuModel>,
 }
 
 impl Engine {
-    /// A model whose blocks are all on the CPU.
-    pub fn new(model: Model, cpu: Cpu) -> Self {
-        Self { model, cpu }
+    /// A model; without a GPU all its blocks are on the CPU.
+    pub fn new(model: Model, cpu: Cpu, gpu: Option<GpuModel>) -> Self {
+        Self { model, cpu, gpu }
     }
 
     /// The configuration of the model.
@@ -30,9 +33,16 @@ impl Engine {
         &self.model.config
     }
 
-    /// An empty cache for at most `capacity` tokens, limited by the model's context.
+    /// An empty cache for at most `capacity` tokens, limited by the model's context and by what a
+    /// GPU can bind.
     pub fn new_cache(&self, capacity: usize) -> Result<Cache> {
-        Ok(Cache::new(self.config(), self.model.blocks.len(), capacity))
+        let limit = self.gpu.as_ref().map_or(usize::MAX, GpuModel::context_max);
+        let capacity = capacity.min(limit);
+        let mut cache = Cache::new(self.config(), self.model.blocks.len(), capacity);
+        if let Some(gpu) = &self.gpu {
+            cache.gpu = Some(gpu.new_cache(cache.capacity())?);
+        }
+        Ok(cache)
     }
 
     /// Tokens that one step of a prefill takes, so that progress and aborts come through.
@@ -79,6 +89,9 @@ impl Engine {
         } = cache;
         for (block, layer) in self.model.blocks.iter().zip(layers) {
             forward::run_block(&self.cpu, scratch, block, layer, &mut hidden, None)?;
+        }
+        if let (Some(gpu), Some(cache)) = (&self.gpu, &mut cache.gpu) {
+            return gpu.forward(cache, &hidden, want).await;
         }
         self.head(&hidden, want)
     }

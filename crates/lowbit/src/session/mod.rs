@@ -7,6 +7,7 @@
 //! ```
 
 pub mod cache;
+pub mod device;
 pub mod engine;
 pub mod random;
 pub mod sampler;

@@ -10,6 +10,9 @@
 //! Bound: `|y − ref| ≤ (log₂ d + log₂ n + 8) · ε · (1 + max_k Σ|q · k| / √d) · Σ p·|v|` with f32's
 //! ε: a score's absolute error is its probability's relative one.
 
+mod decode;
+#[cfg(feature = "gpu")]
+pub(crate) mod gpu;
 mod scalar;
 mod simd;
 
@@ -61,16 +64,19 @@ impl Input<'_> {
     }
 
     /// Query head `head` of `token`.
+    #[inline(always)]
     fn query(&self, token: usize, head: usize) -> &[f32] {
         &self.q[(token * self.heads.queries + head) * self.heads.dim..][..self.heads.dim]
     }
 
     /// Key head `head` at `position`.
+    #[inline(always)]
     fn key(&self, position: usize, head: usize) -> &[f32] {
         &self.keys[(position * self.heads.keys + head) * self.heads.dim..][..self.heads.dim]
     }
 
     /// Value head `head` at `position`.
+    #[inline(always)]
     fn value(&self, position: usize, head: usize) -> &[f32] {
         &self.values[(position * self.heads.keys + head) * self.heads.dim..][..self.heads.dim]
     }

@@ -18,6 +18,8 @@
 #[cfg(test)]
 mod conformance;
 mod gemm;
+#[cfg(feature = "gpu")]
+pub(crate) mod gpu;
 pub mod inputs;
 pub mod panel;
 pub mod scalar;

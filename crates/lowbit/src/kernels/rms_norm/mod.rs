@@ -4,6 +4,8 @@
 //! state or one head of it. Squares are summed in f32 over runs of 512 and in f64 between runs.
 //! Bound: `|y − ref| ≤ (log₂ n + 4) · ε · |ref|`, with n the length of a row and f32's ε.
 
+#[cfg(feature = "gpu")]
+pub(crate) mod gpu;
 mod scalar;
 mod simd;
 

@@ -7,6 +7,8 @@
 //! `x` is `[tokens, heads, d]`, the tables are `[tokens, d/2]`; `model/rotary.rs` fills them.
 //! Bound: `|y − ref| ≤ 2 · ε · (|a · cos| + |b · sin|)` with f32's ε.
 
+#[cfg(feature = "gpu")]
+pub(crate) mod gpu;
 mod scalar;
 mod simd;
 
@@ -39,30 +41,30 @@ mod tests {
     use super::*;
     use crate::kernels::testing::{each_isa, random};
 
+    fn check(cpu: &Cpu, (tokens, heads, half): (usize, usize, usize)) {
+        let x = random(half as u64, tokens * heads * 2 * half, 3.0);
+        let angles = random(5, tokens * half, 1.0);
+        let cos: Vec<_> = angles.iter().map(|a| a.cos()).collect();
+        let sin: Vec<_> = angles.iter().map(|a| a.sin()).collect();
+        let (mut got, mut want) = (x.clone(), x.clone());
+        rope(cpu, &mut got, &cos, &sin, half);
+        for (t, heads) in want.chunks_mut(heads * 2 * half).enumerate() {
+            let angles = t * half..(t + 1) * half;
+            scalar::rotate(heads, &cos[angles.clone()], &sin[angles]);
+        }
+        for (i, (g, w)) in got.iter().zip(&want).enumerate() {
+            let first = i / half % 2 == 0;
+            let pair = if first { i + half } else { i - half };
+            let bound = 2.0 * f32::EPSILON * (x[i].abs() + x[pair].abs());
+            assert!((g - w).abs() <= bound, "{cpu:?} half={half}: {g} for {w}");
+        }
+    }
+
     #[test]
     fn every_isa_is_within_the_bound() {
         for cpu in each_isa() {
-            for (tokens, heads, half) in [(1, 1, 1), (3, 2, 5), (2, 7, 32), (5, 3, 33)] {
-                let x = random(half as u64, tokens * heads * 2 * half, 3.0);
-                let angles = random(5, tokens * half, 1.0);
-                let cos: Vec<_> = angles.iter().map(|a| a.cos()).collect();
-                let sin: Vec<_> = angles.iter().map(|a| a.sin()).collect();
-                let (mut got, mut want) = (x.clone(), x.clone());
-                rope(&cpu, &mut got, &cos, &sin, half);
-                let width = heads * 2 * half;
-                for (t, heads) in want.chunks_mut(width).enumerate() {
-                    let angles = t * half..(t + 1) * half;
-                    scalar::rotate(heads, &cos[angles.clone()], &sin[angles]);
-                }
-                for (i, (g, w)) in got.iter().zip(&want).enumerate() {
-                    let pair = if i / half % 2 == 0 {
-                        i + half
-                    } else {
-                        i - half
-                    };
-                    let bound = 2.0 * f32::EPSILON * (x[i].abs() + x[pair].abs());
-                    assert!((g - w).abs() <= bound, "{cpu:?} half={half}: {g} for {w}");
-                }
+            for shape in [(1, 1, 1), (3, 2, 5), (2, 7, 32), (5, 3, 33)] {
+                check(&cpu, shape);
             }
         }
     }

@@ -3,6 +3,8 @@
 //! Bound: `|y − ref| ≤ 8 · ε · |ref|` with f32's ε, of which the exponential takes half; results
 //! smaller than the least normal float may be 0.
 
+#[cfg(feature = "gpu")]
+pub(crate) mod gpu;
 mod scalar;
 mod simd;
 

@@ -1,0 +1,144 @@
+//! What a request chooses: layers with their schemes, rounding, calibration.
+
+use super::request::{Calibration, Options};
+use super::select;
+use crate::error::{Code, Error, Result};
+use crate::layout;
+use crate::model::config::Config;
+use crate::model::load::TensorInfo;
+use crate::model::weights::{self, Linear};
+use crate::round::gptq::{GptqOptions, Order};
+use crate::round::observer::Observer;
+use crate::round::{Method, RoundOptions};
+use crate::scheme::Scheme;
+use crate::tensor::Dtype;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// A linear that will be quantized.
+#[derive(Debug, Clone)]
+pub struct Layer {
+    /// Module, shape and tensor names.
+    pub linear: Linear,
+    /// Block that it belongs to.
+    pub block: usize,
+    /// Type of the source weight.
+    pub dtype: Dtype,
+    /// How it is quantized.
+    pub scheme: Scheme,
+    /// Type of its scales.
+    pub scale_dtype: Dtype,
+}
+
+/// `unsupported` for a source that is quantized already.
+pub(super) fn refuse_quantized(config: &Value) -> Result<()> {
+    match config.get("quantization_config") {
+        None | Some(Value::Null) => Ok(()),
+        Some(_) => {
+            let what = "the source is already quantized: it has a quantization_config";
+            Err(Error::new(Code::Unsupported, what)
+                .at("config.json")
+                .remedy("start from the original checkpoint"))
+        }
+    }
+}
+
+/// What every layer's rounding has in common; `option` names what is out of range.
+pub(super) fn round_options(options: &Options) -> Result<RoundOptions> {
+    if !(0.0..1.0).contains(&options.damp) {
+        let what = format!("damp is {}", options.damp);
+        return Err(Error::new(Code::Option, what).remedy("use 0 or more and less than 1"));
+    }
+    if options.block == 0 {
+        return Err(Error::new(Code::Option, "block is 0").remedy("use for example 128"));
+    }
+    Ok(RoundOptions {
+        observer: Observer::parse(&options.observer)?,
+        scale_dtype: Dtype::F32,
+        gptq: GptqOptions {
+            damp: options.damp,
+            block: options.block,
+            order: Order::parse(&options.act_order)?,
+        },
+    })
+}
+
+/// Linears with their schemes, in production order, and those that stay as stored.
+pub(super) fn layers(
+    model: &Config,
+    options: &Options,
+    source: &BTreeMap<String, TensorInfo>,
+) -> Result<(Vec<Layer>, Vec<String>)> {
+    let linears: Vec<_> = (0..model.layers)
+        .flat_map(|block| {
+            weights::linears(model, block)
+                .into_iter()
+                .map(move |l| (block, l))
+        })
+        .filter(|(_, l)| l.quantizable)
+        .collect();
+    let modules: Vec<_> = linears.iter().map(|(_, l)| l.module.as_str()).collect();
+    let schemes = select::schemes(options, &modules)?;
+    let layout = layout::find(&options.format)?;
+    let scale_dtype = options
+        .scale_dtype
+        .as_deref()
+        .map(parse_scale_dtype)
+        .transpose()?;
+    let (mut layers, mut ignored) = (Vec::new(), Vec::new());
+    for ((block, linear), scheme) in linears.into_iter().zip(schemes) {
+        let Some(scheme) = scheme else {
+            ignored.push(linear.module);
+            continue;
+        };
+        let fits = layout.fits(&scheme, linear.rows, linear.cols);
+        fits.map_err(|e| e.at(format!("layer {:?}", linear.module)))?;
+        let dtype = source.get(&linear.weight).map_or(Dtype::F32, |t| t.dtype);
+        layers.push(Layer {
+            scale_dtype: scale_dtype.unwrap_or(dtype),
+            linear,
+            block,
+            dtype,
+            scheme,
+        });
+    }
+    if layers.is_empty() {
+        let what = "every linear is ignored: there is nothing to quantize";
+        return Err(Error::new(Code::Option, what).remedy("ignore less"));
+    }
+    // The head stays as stored (model/head.rs); loaders want it named even where it is tied.
+    ignored.push(model.arch().head.to_string());
+    Ok((layers, ignored))
+}
+
+fn parse_scale_dtype(name: &str) -> Result<Dtype> {
+    let dtype = Dtype::parse(name)?;
+    match dtype {
+        Dtype::F32 | Dtype::F16 | Dtype::BF16 => Ok(dtype),
+        _ => Err(Error::new(Code::Option, format!("scales cannot be {name}"))
+            .remedy("use F32, F16 or BF16")),
+    }
+}
+
+/// The calibration set if the method needs one; `dataset` without, `context` when too long.
+pub(super) fn calibration(
+    method: &Method,
+    calibration: Option<Calibration>,
+    model: &Config,
+) -> Result<Option<Calibration>> {
+    if !method.needs_calibration {
+        return Ok(None);
+    }
+    let Some(set) = calibration.filter(|c| c.samples > 0 && c.length > 0) else {
+        let what = format!("{} needs calibration text", method.name);
+        return Err(Error::new(Code::Dataset, what).remedy("give some, or use --method rtn"));
+    };
+    if set.length > model.context {
+        let what = format!(
+            "samples of {} tokens, the context is {}",
+            set.length, model.context
+        );
+        return Err(Error::new(Code::Context, what).remedy("use a smaller --length"));
+    }
+    Ok(Some(set))
+}

@@ -1,0 +1,97 @@
+//! Tensors that stay as stored: read and written in pieces, whatever their type.
+
+use super::Ask;
+use super::pace::{self, PIECE_BYTES};
+use super::sink::Sink;
+use super::step::World;
+use crate::error::{Code, Error, Result};
+use crate::tensor::{Dtype, f32_from};
+use std::collections::VecDeque;
+
+/// Copies a list of tensors.
+#[derive(Debug)]
+pub(super) struct Copier {
+    names: VecDeque<String>,
+    offset: u64,
+    asked: bool,
+}
+
+impl Copier {
+    pub(super) fn new(names: &[String]) -> Self {
+        Self {
+            names: names.iter().cloned().collect(),
+            offset: 0,
+            asked: false,
+        }
+    }
+
+    /// Goes on with the bytes that the last ask brought; none when everything is copied.
+    pub(super) fn poll(
+        &mut self,
+        world: &mut World<'_>,
+        sink: &mut Sink,
+        answer: Vec<Vec<u8>>,
+    ) -> Result<Option<Ask>> {
+        if self.asked {
+            self.asked = false;
+            self.take(world, sink, answer.into_iter().next().unwrap_or_default())?;
+        }
+        if let Some(write) = sink.pop() {
+            return Ok(Some(write));
+        }
+        while let Some(name) = self.names.front() {
+            let bytes = world.plan.place(name)?.bytes;
+            if bytes == 0 {
+                sink.tensor(world.plan, name, &[])?;
+                self.names.pop_front();
+                continue;
+            }
+            self.asked = true;
+            return Ok(Some(Ask::ReadRange {
+                tensor: name.clone(),
+                offset: self.offset,
+                len: PIECE_BYTES.min(bytes - self.offset),
+            }));
+        }
+        Ok(None)
+    }
+
+    fn take(&mut self, world: &mut World<'_>, sink: &mut Sink, bytes: Vec<u8>) -> Result<()> {
+        let Some(name) = self.names.front() else {
+            return Err(Error::new(Code::Internal, "nothing was asked for"));
+        };
+        let plan = world.plan;
+        if plan.used.contains(name) {
+            let dtype = plan.tensor(name)?.dtype;
+            require_finite(name, dtype, &bytes, self.offset)?;
+        }
+        let len = bytes.len() as u64;
+        world.advance("copy", None, pace::bytes_work(len));
+        sink.piece(plan, name, bytes)?;
+        self.offset += len;
+        if self.offset == plan.place(name)?.bytes {
+            self.offset = 0;
+            self.names.pop_front();
+        }
+        Ok(())
+    }
+}
+
+/// `nonfinite-weight` with the first index, if floats that start `offset` bytes into a tensor
+/// hold one.
+pub(super) fn require_finite(name: &str, dtype: Dtype, bytes: &[u8], offset: u64) -> Result<()> {
+    let size = dtype.bits() / 8;
+    let mut values = [0.0f32; 4096];
+    for (chunk, part) in bytes.chunks(4096 * size).enumerate() {
+        let values = &mut values[..part.len() / size];
+        f32_from(dtype, part, values).map_err(|e| e.at(format!("tensor {name:?}")))?;
+        if let Some(i) = values.iter().position(|v| !v.is_finite()) {
+            let index = offset / size as u64 + (chunk * 4096 + i) as u64;
+            let what = format!("element {index} is {}", values[i]);
+            return Err(Error::new(Code::NonfiniteWeight, what)
+                .at(format!("tensor {name:?}"))
+                .remedy("repair or download the source again"));
+        }
+    }
+    Ok(())
+}

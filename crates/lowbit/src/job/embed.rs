@@ -1,0 +1,93 @@
+//! The first activations: embedding rows of the calibration tokens.
+
+use super::identity::hex;
+use super::journal::{Activations, Line};
+use super::passes::{bytes_of, scratch_name};
+use super::plan::Plan;
+use super::step::{Unit, World};
+use super::{Ask, pace};
+use crate::error::{Code, Error, Result};
+use crate::kernels::matmul::Weight;
+use crate::model::forward::embed_from;
+use crate::tensor::TensorRef;
+use sha2::{Digest, Sha256};
+
+/// Writes the scratch file that block 0 reads.
+#[derive(Debug)]
+pub(super) struct Embed {
+    tensor: String,
+    asked: bool,
+    embedding: Option<Weight>,
+    /// First sample that is not written yet.
+    first: usize,
+    bytes: u64,
+    hash: Sha256,
+}
+
+impl Embed {
+    pub(super) fn new(plan: &Plan) -> Self {
+        Self {
+            tensor: format!("{}.weight", plan.model.arch().embed),
+            asked: false,
+            embedding: None,
+            first: 0,
+            bytes: 0,
+            hash: Sha256::new(),
+        }
+    }
+
+    /// How much work it is, for progress.
+    pub(super) fn work(plan: &Plan) -> u64 {
+        let tokens = plan.calibration.map_or(0, |c| c.samples * c.length);
+        pace::bytes_work((tokens * plan.model.hidden * 4) as u64)
+    }
+}
+
+impl Unit for Embed {
+    fn poll(&mut self, world: &mut World<'_>, answer: Vec<Vec<u8>>) -> Result<Option<Ask>> {
+        let plan = world.plan;
+        if self.asked {
+            self.asked = false;
+            let info = plan.tensor(&self.tensor)?;
+            let bytes = answer.into_iter().next().unwrap_or_default();
+            super::copy::require_finite(&info.name, info.dtype, &bytes, 0)?;
+            let view = TensorRef::new(info.dtype, &info.shape, &bytes)?;
+            self.embedding = Some(Weight::dense(view)?);
+        }
+        let Some(embedding) = &self.embedding else {
+            self.asked = true;
+            let tensors = vec![self.tensor.clone()];
+            return Ok(Some(Ask::Read { tensors }));
+        };
+        let no_set = || Error::new(Code::Internal, "embedding without a calibration set");
+        let set = plan.calibration.ok_or_else(no_set)?;
+        let samples = pace::samples_per_chunk(plan).min(set.samples - self.first);
+        if samples == 0 {
+            return Ok(None);
+        }
+        let tokens = &world.tokens[self.first * set.length..][..samples * set.length];
+        let bytes = bytes_of(&embed_from(embedding, tokens)?);
+        world.advance("embed", None, pace::bytes_work(bytes.len() as u64));
+        self.hash.update(&bytes);
+        let offset = self.bytes;
+        self.bytes += bytes.len() as u64;
+        self.first += samples;
+        Ok(Some(Ask::WriteScratch {
+            name: scratch_name(0),
+            offset,
+            bytes,
+        }))
+    }
+
+    fn line(&mut self) -> Option<Line> {
+        Some(Line {
+            unit: "embed".into(),
+            activations: Some(Activations {
+                name: scratch_name(0),
+                bytes: self.bytes,
+                sha256: hex(std::mem::take(&mut self.hash)),
+            }),
+            ..Line::default()
+        })
+    }
+}

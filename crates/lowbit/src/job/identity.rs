@@ -1,0 +1,134 @@
+//! What a resumed run must have in common with the one that it goes on from.
+
+use super::request::{Calibration, Request};
+use crate::cpu::Isa;
+use crate::error::{Code, Error, Result};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+/// Name of the fact that only calibrated methods have.
+const ISA: &str = "instruction set";
+
+/// Named facts about a run; the bytes of the result are a function of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    fields: Vec<(String, String)>,
+}
+
+impl Identity {
+    /// Everything but the calibration tokens, which only `Job::open` gets.
+    pub(super) fn new(request: &Request, isa: Isa, calibration: Option<Calibration>) -> Self {
+        let options = &request.options;
+        let mut fields = vec![
+            field("tool version", env!("CARGO_PKG_VERSION")),
+            field("model", &model_sha256(request)),
+            field("option method", &options.method),
+            field("option scheme", &options.scheme),
+            field("option format", &options.format),
+            field("option ignore", &options.ignore.join(" ")),
+            field("option layers", &json!(options.layers).to_string()),
+            field("option observer", &options.observer),
+            field(
+                "option scaleDtype",
+                options.scale_dtype.as_deref().unwrap_or(""),
+            ),
+            field("option seed", &options.seed.to_string()),
+            field(
+                "option maxShardBytes",
+                &format!("{:?}", request.max_shard_bytes),
+            ),
+        ];
+        if let Some(set) = calibration {
+            // Bytes of calibrated methods depend on how sums are vectorized.
+            fields.push(field(ISA, isa.name()));
+            fields.push(field("device", "cpu"));
+            fields.push(field("option actOrder", &options.act_order));
+            fields.push(field("option damp", &options.damp.to_string()));
+            fields.push(field("option block", &options.block.to_string()));
+            fields.push(field("option samples", &set.samples.to_string()));
+            fields.push(field("option length", &set.length.to_string()));
+        }
+        for (file, identity) in &request.identities {
+            fields.push(field(&format!("source file {file:?}"), identity));
+        }
+        Self { fields }
+    }
+
+    /// Adds the calibration tokens.
+    pub(super) fn with_tokens(mut self, tokens: &[u32]) -> Self {
+        let mut hash = Sha256::new();
+        for token in tokens {
+            hash.update(token.to_le_bytes());
+        }
+        self.fields.push(field("calibration text", &hex(hash)));
+        self
+    }
+
+    /// `option` when the run was planned for another instruction set than it is given.
+    pub(super) fn check_isa(&self, isa: Isa) -> Result<()> {
+        let planned = self.fields.iter().find(|(n, _)| n == ISA);
+        match planned.filter(|(_, name)| name != isa.name()) {
+            Some((_, name)) => {
+                let what = format!("the job was opened for {name} and runs on {}", isa.name());
+                Err(Error::new(Code::Option, what))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// SHA-256 over all facts, in hexadecimal.
+    pub fn fingerprint(&self) -> String {
+        hex(Sha256::new_with_prefix(self.to_json().to_string()))
+    }
+
+    /// The facts as a list of pairs.
+    pub(super) fn to_json(&self) -> Value {
+        json!(self.fields)
+    }
+
+    /// `resume-mismatch` naming the first fact that differs from a journal's.
+    pub(super) fn check(&self, journal: &Value) -> Result<()> {
+        let earlier: Vec<(String, String)> =
+            serde_json::from_value(journal.clone()).map_err(|e| {
+                Error::new(
+                    Code::ResumeCorrupt,
+                    format!("the journal's first line: {e}"),
+                )
+                .remedy("start again with --fresh")
+            })?;
+        let of = |list: &[(String, String)], name: &str| {
+            let found = list.iter().find(|(n, _)| n == name);
+            found.map_or("absent".to_string(), |(_, v)| format!("{v:?}"))
+        };
+        let names = self.fields.iter().chain(&earlier).map(|(name, _)| name);
+        for name in names {
+            let (then, now) = (of(&earlier, name), of(&self.fields, name));
+            if then != now {
+                let what = format!("{name} was {then} and is {now}");
+                return Err(Error::new(Code::ResumeMismatch, what)
+                    .at("the journal of the unfinished run")
+                    .remedy("use the same again, or start over with --fresh"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn field(name: &str, value: &str) -> (String, String) {
+    (name.into(), value.into())
+}
+
+/// SHA-256 over config.json and the names, types and shapes of all tensors.
+fn model_sha256(request: &Request) -> String {
+    let mut hash = Sha256::new_with_prefix(request.config.to_string());
+    for t in &request.tensors {
+        hash.update(json!([t.name, t.dtype, t.shape]).to_string());
+    }
+    hex(hash)
+}
+
+/// The digest in hexadecimal.
+pub(super) fn hex(hash: Sha256) -> String {
+    let digits = |b: u8| [b >> 4, b & 15].map(|d| char::from(b"0123456789abcdef"[d as usize]));
+    hash.finalize().into_iter().flat_map(digits).collect()
+}

@@ -1,0 +1,240 @@
+//! One pass of the whole calibration set through a block, a chunk of activations at a time.
+//!
+//! ```text
+//! acts-0 ─ read a chunk ─► block, some tokens at a time ─┬─► write the chunk to acts-1
+//!                                                        └─► taps: Hessians
+//! ```
+
+use super::journal::{Activations, corrupt};
+use super::plan::Plan;
+use super::step::World;
+use super::{Ask, pace};
+use crate::error::{Code, Error, Result};
+use crate::kernels::matmul::Weight;
+use crate::model::Block;
+use crate::model::forward::{LayerCache, Scratch, run_block};
+use crate::model::ops::Part;
+use crate::round::hessian::Hessian;
+use sha2::{Digest, Sha256};
+
+use super::identity::hex;
+
+/// A linear operation whose inputs are wanted.
+#[derive(Debug)]
+pub(super) struct Tapped {
+    /// Position among the block's linear operations.
+    pub operation: usize,
+    /// A module that takes this input, for messages.
+    pub module: String,
+    /// What its inputs are added to.
+    pub hessian: Hessian,
+}
+
+/// Activations between blocks: two scratch files in turn.
+pub(super) fn scratch_name(block: usize) -> String {
+    format!("acts-{}", block % 2)
+}
+
+/// A pass under way.
+#[derive(Debug)]
+pub(super) struct Passes {
+    block: usize,
+    stage: &'static str,
+    writes: bool,
+    /// First sample of the chunk under way.
+    first: usize,
+    /// Position of the next token inside the chunk.
+    next: usize,
+    chunk: Vec<f32>,
+    asked: bool,
+    cache: LayerCache,
+    scratch: Scratch,
+    /// What an earlier run vouched for, and the hash of what was read so far.
+    expected: Option<(Activations, Sha256)>,
+    written: (u64, Sha256),
+}
+
+impl Passes {
+    /// `writes` the outputs, or only shows the inputs of linears to taps.
+    pub(super) fn new(plan: &Plan, block: usize, writes: bool) -> Self {
+        Self {
+            block,
+            stage: if writes { "forward" } else { "calibrate" },
+            writes,
+            first: 0,
+            next: 0,
+            chunk: Vec::new(),
+            asked: false,
+            cache: LayerCache::default(),
+            scratch: Scratch::new(&plan.model),
+            expected: None,
+            written: (0, Sha256::new()),
+        }
+    }
+
+    /// Checks what is read against what an earlier run vouched for.
+    pub(super) fn expecting(mut self, activations: Option<Activations>) -> Self {
+        self.expected = activations.map(|a| (a, Sha256::new()));
+        self
+    }
+
+    /// Goes on with the bytes that the last ask brought; none when all samples have passed.
+    pub(super) fn poll(
+        &mut self,
+        world: &mut World<'_>,
+        answer: &[Vec<u8>],
+        block: &Block<Weight>,
+        taps: &mut [Tapped],
+    ) -> Result<Option<Ask>> {
+        let set = world.plan.calibration.ok_or_else(no_calibration)?;
+        let hidden = world.plan.model.hidden;
+        if self.asked {
+            self.asked = false;
+            self.take(answer.first().map_or(&[], Vec::as_slice));
+        }
+        if self.next * hidden < self.chunk.len() {
+            self.run_piece(world, set.length, block, taps)?;
+            return Ok(Some(world.report()));
+        }
+        let sample_bytes = (set.length * hidden * 4) as u64;
+        if !self.chunk.is_empty() {
+            let offset = self.first as u64 * sample_bytes;
+            self.first += self.next / set.length;
+            let chunk = std::mem::take(&mut self.chunk);
+            if self.writes {
+                return Ok(Some(self.write(&chunk, offset)));
+            }
+        }
+        if self.first == set.samples {
+            self.check()?;
+            return Ok(None);
+        }
+        let samples = pace::samples_per_chunk(world.plan).min(set.samples - self.first);
+        self.asked = true;
+        Ok(Some(Ask::ReadScratch {
+            name: scratch_name(self.block),
+            offset: self.first as u64 * sample_bytes,
+            len: samples as u64 * sample_bytes,
+        }))
+    }
+
+    /// What was written, for the journal.
+    pub(super) fn written(self) -> Option<Activations> {
+        self.writes.then(|| Activations {
+            name: scratch_name(self.block + 1),
+            bytes: self.written.0,
+            sha256: hex(self.written.1),
+        })
+    }
+
+    fn take(&mut self, bytes: &[u8]) {
+        if let Some((_, hash)) = &mut self.expected {
+            hash.update(bytes);
+        }
+        self.chunk = floats(bytes);
+        self.next = 0;
+    }
+
+    fn run_piece(
+        &mut self,
+        world: &mut World<'_>,
+        length: usize,
+        block: &Block<Weight>,
+        taps: &mut [Tapped],
+    ) -> Result<()> {
+        let (plan, cpu, hidden) = (world.plan, world.cpu, world.plan.model.hidden);
+        let token = self.next % length;
+        if token == 0 {
+            self.cache = LayerCache::default();
+        }
+        let tokens = pace::tokens_per_pass(plan, self.block).min(length - token);
+        let sample = self.first + self.next / length;
+        let mut operation = 0;
+        let mut tap = |_: &[Part], x: &[f32]| {
+            if let Some(tapped) = taps.iter_mut().find(|t| t.operation == operation) {
+                require_finite(x, tapped, sample, token)?;
+                tapped.hessian.add(cpu, x);
+            }
+            operation += 1;
+            Ok(())
+        };
+        let piece = &mut self.chunk[self.next * hidden..(self.next + tokens) * hidden];
+        let cache = &mut self.cache;
+        run_block(cpu, &mut self.scratch, block, cache, piece, Some(&mut tap))?;
+        self.next += tokens;
+        let grams = taps
+            .iter()
+            .map(|t| pace::gram_work(t.hessian.width(), tokens));
+        let work = pace::pass_work(plan, self.block, tokens) + grams.sum::<u64>();
+        world.advance(self.stage, Some(self.block), work);
+        Ok(())
+    }
+
+    fn write(&mut self, chunk: &[f32], offset: u64) -> Ask {
+        let bytes = bytes_of(chunk);
+        self.written.0 += bytes.len() as u64;
+        self.written.1.update(&bytes);
+        Ask::WriteScratch {
+            name: scratch_name(self.block + 1),
+            offset,
+            bytes,
+        }
+    }
+
+    fn check(&mut self) -> Result<()> {
+        let Some((wanted, hash)) = self.expected.take() else {
+            return Ok(());
+        };
+        if hex(hash) == wanted.sha256 {
+            return Ok(());
+        }
+        let name = wanted.name;
+        let what = format!("scratch file {name:?} is not what the journal vouches for");
+        Err(corrupt(what))
+    }
+}
+
+fn no_calibration() -> Error {
+    Error::new(Code::Internal, "a pass without a calibration set")
+}
+
+/// `nonfinite-activation` naming layer, sample and token.
+fn require_finite(x: &[f32], tapped: &Tapped, sample: usize, first: usize) -> Result<()> {
+    let Some(i) = first_nonfinite(x) else {
+        return Ok(());
+    };
+    let width = tapped.hessian.width();
+    let token = first + i / width;
+    let what = format!(
+        "an input is {} at sample {sample}, token {token}, channel {}",
+        x[i],
+        i % width
+    );
+    Err(Error::new(Code::NonfiniteActivation, what)
+        .at(format!("layer {:?}", tapped.module))
+        .remedy("leave that sample out, or ignore the layers before it"))
+}
+
+/// Index of the first value that is NaN or infinite.
+pub(super) fn first_nonfinite(x: &[f32]) -> Option<usize> {
+    // Without early exit the scan vectorizes.
+    let largest = x
+        .iter()
+        .fold(0, |m: u32, v| m.max(v.to_bits() & 0x7fff_ffff));
+    let all_finite = largest < f32::INFINITY.to_bits();
+    (!all_finite).then(|| x.iter().position(|v| !v.is_finite()))?
+}
+
+/// Little-endian bytes of floats.
+pub(super) fn bytes_of(values: &[f32]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(values.len() * 4);
+    for v in values {
+        bytes.extend_from_slice(&v.to_le_bytes());
+    }
+    bytes
+}
+
+fn floats(bytes: &[u8]) -> Vec<f32> {
+    let words = bytes.as_chunks::<4>().0;
+    words.iter().map(|b| f32::from_le_bytes(*b)).collect()
+}

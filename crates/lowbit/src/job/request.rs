@@ -1,0 +1,129 @@
+//! What the facade asks for: a checkpoint's description, options, calibration, earlier progress.
+
+use crate::error::{Code, Error, Result};
+use crate::model::load::{Source, TensorInfo};
+use crate::tensor::Dtype;
+use serde::Deserialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+/// A quantization as the facade describes it; `plan` and `Job::open` take the same.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Request {
+    /// The source's config.json.
+    pub config: Value,
+    /// Every tensor of the source, from the headers of its files.
+    pub tensors: Vec<TensorEntry>,
+    /// How to quantize.
+    #[serde(default)]
+    pub options: Options,
+    /// The size of the calibration set; its tokens come apart.
+    #[serde(default)]
+    pub calibration: Option<Calibration>,
+    /// Lines of the journal of an unfinished run, in order.
+    #[serde(default)]
+    pub journal: Vec<String>,
+    /// Instruction set by name; the best one of the host otherwise.
+    #[serde(default)]
+    pub isa: Option<String>,
+    /// Threads, for the memory estimate; 1 otherwise.
+    #[serde(default)]
+    pub threads: Option<usize>,
+    /// Data per output file at most; 5 GB otherwise.
+    #[serde(default)]
+    pub max_shard_bytes: Option<u64>,
+    /// What identifies each source file to its store: length and time, or an ETag.
+    #[serde(default)]
+    pub identities: BTreeMap<String, String>,
+}
+
+/// A source tensor as its file's header lists it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct TensorEntry {
+    /// Name in the checkpoint.
+    pub name: String,
+    /// safetensors name of the element type.
+    pub dtype: String,
+    /// Extent of each dimension, outermost first.
+    pub shape: Vec<usize>,
+}
+
+/// Size of the calibration set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct Calibration {
+    /// Samples; each starts at position 0.
+    pub samples: usize,
+    /// Tokens per sample.
+    pub length: usize,
+}
+
+/// How to quantize; the defaults are GPTQ w4g128 in compressed-tensors.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Options {
+    /// Rounder by name.
+    pub method: String,
+    /// Scheme of every linear that `layers` does not name.
+    pub scheme: String,
+    /// Layout by name.
+    pub format: String,
+    /// Modules left as stored: names, `re:` patterns or the class `Linear`.
+    pub ignore: Vec<String>,
+    /// Pattern and scheme; the first pattern that fits a module decides.
+    pub layers: Vec<(String, String)>,
+    /// How scales are found: `minmax` or `mse`.
+    pub observer: String,
+    /// Order of GPTQ's columns: `static`, `group` or `off`.
+    pub act_order: String,
+    /// GPTQ's damping, relative to the mean of the Hessian's diagonal.
+    pub damp: f64,
+    /// GPTQ's columns per lazy batch.
+    pub block: usize,
+    /// Type of stored scales; the weight's own otherwise.
+    pub scale_dtype: Option<String>,
+    /// Seed of methods that draw random numbers; recorded, used by none of today's.
+    pub seed: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            method: "gptq".into(),
+            scheme: "w4g128".into(),
+            format: "compressed-tensors".into(),
+            ignore: vec!["lm_head".into()],
+            layers: Vec::new(),
+            observer: "minmax".into(),
+            act_order: "static".into(),
+            damp: 0.01,
+            block: 128,
+            scale_dtype: None,
+            seed: 0,
+        }
+    }
+}
+
+impl Request {
+    /// Reads a request; `option` names the field that does not fit.
+    pub fn parse(text: &str) -> Result<Self> {
+        serde_json::from_str(text)
+            .map_err(|e| Error::new(Code::Option, format!("cannot read the request: {e}")))
+    }
+
+    /// The checkpoint's description for the model loader.
+    pub fn source(&self) -> Result<Source> {
+        let tensors = self.tensors.iter().map(|t| {
+            let dtype = Dtype::parse(&t.dtype).map_err(|e| e.at(format!("tensor {:?}", t.name)))?;
+            Ok(TensorInfo {
+                name: t.name.clone(),
+                dtype,
+                shape: t.shape.clone(),
+            })
+        });
+        Ok(Source {
+            tensors: tensors.collect::<Result<_>>()?,
+            config: self.config.clone(),
+        })
+    }
+}

@@ -1,0 +1,146 @@
+//! The units of a job: parts of the work that each end in a line of the journal.
+
+use super::block::CalibratedBlock;
+use super::copy::Copier;
+use super::embed::Embed;
+use super::journal::{Activations, Line};
+use super::nearest::NearestBlock;
+use super::pace;
+use super::plan::Plan;
+use super::sink::Sink;
+use super::{Ask, Progress};
+use crate::cpu::Cpu;
+use crate::error::Result;
+
+/// What a poll works with.
+pub(super) struct World<'a> {
+    pub(super) cpu: &'a Cpu,
+    pub(super) plan: &'a Plan,
+    pub(super) tokens: &'a [u32],
+    pub(super) progress: &'a mut Counter,
+}
+
+/// Work done so far, in multiply-adds.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Counter {
+    pub(super) stage: &'static str,
+    pub(super) layer: Option<usize>,
+    pub(super) done: u64,
+    pub(super) total: u64,
+}
+
+impl World<'_> {
+    pub(super) fn advance(&mut self, stage: &'static str, layer: Option<usize>, work: u64) {
+        self.progress.stage = stage;
+        self.progress.layer = layer;
+        self.progress.done = (self.progress.done + work).min(self.progress.total);
+    }
+
+    /// The block under way.
+    pub(super) fn block(&self) -> Option<usize> {
+        self.progress.layer
+    }
+
+    pub(super) fn report(&self) -> Ask {
+        let p = &self.progress;
+        Ask::Work(Progress {
+            stage: p.stage,
+            layer: p.layer,
+            done: pace::units(p.done),
+            total: pace::units(p.total),
+        })
+    }
+}
+
+/// A part of the work that ends in a line of the journal.
+pub(super) trait Unit: std::fmt::Debug + Send {
+    /// Goes on with the answer to the last ask; none when the unit is finished.
+    fn poll(&mut self, world: &mut World<'_>, answer: Vec<Vec<u8>>) -> Result<Option<Ask>>;
+
+    /// What the journal says about it.
+    fn line(&mut self) -> Option<Line>;
+}
+
+/// The units of a job, in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    Embed,
+    Block(usize),
+    Rest,
+}
+
+impl Step {
+    pub(super) fn list(plan: &Plan) -> Vec<Step> {
+        let embed = plan.calibration.is_some().then_some(Step::Embed);
+        let blocks = (0..plan.model.layers).map(Step::Block);
+        embed
+            .into_iter()
+            .chain(blocks)
+            .chain([Step::Rest])
+            .collect()
+    }
+
+    pub(super) fn name(self) -> String {
+        match self {
+            Step::Embed => "embed".into(),
+            Step::Block(i) => format!("block {i}"),
+            Step::Rest => "rest".into(),
+        }
+    }
+
+    pub(super) fn work(self, plan: &Plan) -> u64 {
+        let copies = |unit: usize| {
+            let bytes = plan.copies[unit].iter().filter_map(|n| plan.files.place(n));
+            pace::bytes_work(bytes.map(|p| p.bytes).sum())
+        };
+        match self {
+            Step::Embed => Embed::work(plan),
+            Step::Block(i) if plan.calibration.is_some() => {
+                CalibratedBlock::work(plan, i) + copies(i)
+            }
+            Step::Block(i) => {
+                let layers = plan.layers_of(i).map(|l| (l.linear.rows, l.linear.cols));
+                layers
+                    .map(|(r, c)| pace::round_work(r, c, false))
+                    .sum::<u64>()
+                    + copies(i)
+            }
+            Step::Rest => copies(plan.model.layers),
+        }
+    }
+
+    pub(super) fn unit(self, plan: &Plan, expected: Option<Activations>) -> Box<dyn Unit> {
+        match self {
+            Step::Embed => Box::new(Embed::new(plan)),
+            Step::Block(i) if plan.calibration.is_some() => {
+                Box::new(CalibratedBlock::new(plan, i, expected))
+            }
+            Step::Block(i) => Box::new(NearestBlock::new(plan, i)),
+            Step::Rest => Box::new(Rest {
+                copier: Copier::new(&plan.copies[plan.model.layers]),
+                sink: Sink::default(),
+            }),
+        }
+    }
+}
+
+/// Everything outside the blocks: embedding, norm, head, tensors that nobody here knows.
+#[derive(Debug)]
+struct Rest {
+    copier: Copier,
+    sink: Sink,
+}
+
+impl Unit for Rest {
+    fn poll(&mut self, world: &mut World<'_>, answer: Vec<Vec<u8>>) -> Result<Option<Ask>> {
+        self.copier.poll(world, &mut self.sink, answer)
+    }
+
+    fn line(&mut self) -> Option<Line> {
+        Some(Line {
+            unit: "rest".into(),
+            tensors: self.sink.take_hashes(),
+            ..Line::default()
+        })
+    }
+}

@@ -1,0 +1,238 @@
+//! A store in memory and a small random model, for tests of the job.
+
+use crate::cpu::Cpu;
+use crate::error::Result;
+use crate::job::request::{Calibration, Options, TensorEntry};
+use crate::job::{Ask, Job, Request};
+use crate::tensor::{Dtype, bytes_from_f32};
+use serde_json::json;
+use std::collections::BTreeMap;
+
+/// Blocks of the test model.
+pub(super) const LAYERS: usize = 3;
+/// Calibration samples and their length.
+pub(super) const SET: Calibration = Calibration {
+    samples: 6,
+    length: 40,
+};
+
+/// What outlives a process: source, output, scratch, journal.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Store {
+    pub source: BTreeMap<String, Vec<u8>>,
+    pub entries: Vec<TensorEntry>,
+    pub files: BTreeMap<String, Vec<u8>>,
+    pub scratch: BTreeMap<String, Vec<u8>>,
+    pub journal: Vec<String>,
+    /// The answer to the last ask.
+    pending: Vec<Vec<u8>>,
+    /// What was durable when the last line was appended.
+    durable: Option<Box<Store>>,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub(super) enum End {
+    Done(serde_json::Value),
+    Killed,
+}
+
+/// Seeded values in −1..1.
+pub(super) fn noise(seed: u32, len: usize) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(2_654_435_761) | 1;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+impl Store {
+    /// A Qwen3 of three blocks with an unknown tensor beside it.
+    pub(super) fn new() -> Self {
+        let mut store = Self::default();
+        let mut seed = 0;
+        let mut add = |name: &str, dtype: Dtype, shape: &[usize], size: f32, offset: f32| {
+            seed += 1;
+            let values = noise(seed, shape.iter().product());
+            let values: Vec<_> = values.iter().map(|v| v * size + offset).collect();
+            store.put(name, dtype, shape, &values);
+        };
+        add(
+            "model.embed_tokens.weight",
+            Dtype::BF16,
+            &[50, 64],
+            1.0,
+            0.0,
+        );
+        for i in 0..LAYERS {
+            let base = format!("model.layers.{i}");
+            let mut matrix = |name: &str, rows: usize, cols: usize| {
+                let name = format!("{base}.{name}.weight");
+                add(
+                    &name,
+                    Dtype::BF16,
+                    &[rows, cols],
+                    1.5 / (cols as f32).sqrt(),
+                    0.0,
+                );
+            };
+            matrix("self_attn.q_proj", 64, 64);
+            matrix("self_attn.k_proj", 32, 64);
+            matrix("self_attn.v_proj", 32, 64);
+            matrix("self_attn.o_proj", 64, 64);
+            matrix("mlp.gate_proj", 96, 64);
+            matrix("mlp.up_proj", 96, 64);
+            matrix("mlp.down_proj", 64, 96);
+            for (name, len) in [
+                ("input_layernorm", 64),
+                ("post_attention_layernorm", 64),
+                ("self_attn.q_norm", 16),
+                ("self_attn.k_norm", 16),
+            ] {
+                add(
+                    &format!("{base}.{name}.weight"),
+                    Dtype::BF16,
+                    &[len],
+                    0.2,
+                    1.0,
+                );
+            }
+        }
+        add("model.norm.weight", Dtype::BF16, &[64], 0.2, 1.0);
+        add("model.mtp.unknown", Dtype::F32, &[3, 5], 1.0, 0.0);
+        store
+    }
+
+    /// Adds or replaces a source tensor.
+    pub(super) fn put(&mut self, name: &str, dtype: Dtype, shape: &[usize], values: &[f32]) {
+        let bytes = bytes_from_f32(dtype, values).unwrap();
+        self.entries.retain(|t| t.name != name);
+        self.source.insert(name.into(), bytes);
+        self.entries.push(TensorEntry {
+            name: name.into(),
+            dtype: dtype.name().into(),
+            shape: shape.to_vec(),
+        });
+    }
+
+    /// Quantization of the model with the given method.
+    pub(super) fn request(&self, method: &str) -> Request {
+        Request {
+            config: json!({
+                "model_type": "qwen3", "hidden_size": 64, "intermediate_size": 96,
+                "num_hidden_layers": LAYERS, "num_attention_heads": 4, "num_key_value_heads": 2,
+                "head_dim": 16, "vocab_size": 50, "max_position_embeddings": 64,
+                "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "tie_word_embeddings": true,
+                "hidden_act": "silu", "attention_bias": false
+            }),
+            tensors: self.entries.clone(),
+            options: Options {
+                method: method.into(),
+                scheme: "w4g32".into(),
+                ..Options::default()
+            },
+            calibration: Some(SET),
+            journal: self.journal.clone(),
+            isa: None,
+            threads: None,
+            max_shard_bytes: Some(40_000),
+            identities: BTreeMap::default(),
+        }
+    }
+
+    /// Calibration tokens.
+    pub(super) fn tokens() -> Vec<u32> {
+        let values = noise(99, SET.samples * SET.length);
+        values
+            .iter()
+            .map(|v| ((v + 1.0) * 25.0) as u32 % 50)
+            .collect()
+    }
+
+    /// Runs a job to its end, or kills it after `polls` polls.
+    pub(super) fn run(&mut self, request: &Request, cpu: &Cpu, polls: usize) -> Result<End> {
+        let mut job = Job::open(request, Self::tokens())?;
+        self.pending = Vec::new();
+        for _ in 0..polls {
+            if let End::Done(report) = self.step(&mut job, cpu)? {
+                return Ok(End::Done(report));
+            }
+        }
+        Ok(End::Killed)
+    }
+
+    /// Polls once and does what is asked.
+    pub(super) fn step(&mut self, job: &mut Job, cpu: &Cpu) -> Result<End> {
+        match job.poll(cpu, std::mem::take(&mut self.pending))? {
+            Ask::Done { report } => Ok(End::Done(serde_json::from_str(&report).unwrap())),
+            ask => {
+                self.pending = self.answer(ask);
+                Ok(End::Killed)
+            }
+        }
+    }
+
+    /// Loses everything that was not made durable.
+    pub(super) fn lose_power(&mut self) {
+        let durable = self.durable.take();
+        let source = std::mem::take(&mut self.source);
+        let entries = std::mem::take(&mut self.entries);
+        *self = durable.map_or_else(Store::default, |d| *d);
+        (self.source, self.entries) = (source, entries);
+    }
+
+    fn answer(&mut self, ask: Ask) -> Vec<Vec<u8>> {
+        let part = |bytes: &[u8], offset: u64, len: u64| {
+            vec![bytes[offset as usize..(offset + len) as usize].to_vec()]
+        };
+        match ask {
+            Ask::Read { tensors } => tensors.iter().map(|t| self.source[t].clone()).collect(),
+            Ask::ReadRange {
+                tensor,
+                offset,
+                len,
+            } => part(&self.source[&tensor], offset, len),
+            Ask::ReadScratch { name, offset, len } => part(&self.scratch[&name], offset, len),
+            Ask::ReadOutput { name, offset, len } => part(&self.files[&name], offset, len),
+            Ask::WriteScratch {
+                name,
+                offset,
+                bytes,
+            } => {
+                write(self.scratch.entry(name).or_default(), offset, &bytes);
+                Vec::new()
+            }
+            Ask::Write {
+                name,
+                total,
+                offset,
+                bytes,
+            } => {
+                let file = self.files.entry(name).or_default();
+                file.resize(total as usize, 0xcc);
+                write(file, offset, &bytes);
+                Vec::new()
+            }
+            Ask::Journal { line } => {
+                self.journal.push(line);
+                self.durable = None;
+                self.durable = Some(Box::new(self.clone()));
+                Vec::new()
+            }
+            Ask::Work(p) => {
+                assert!(p.done <= p.total, "{p:?}");
+                Vec::new()
+            }
+            Ask::Done { .. } => unreachable!("handled by the caller"),
+        }
+    }
+}
+
+fn write(file: &mut Vec<u8>, offset: u64, bytes: &[u8]) {
+    let end = offset as usize + bytes.len();
+    if file.len() < end {
+        file.resize(end, 0);
+    }
+    file[offset as usize..end].copy_from_slice(bytes);
+}

@@ -1,0 +1,207 @@
+use super::*;
+use crate::error::Code;
+use proptest::prelude::*;
+
+const BASE: &str = "model.layers.0.mlp.up_proj";
+
+/// A matrix of seeded codes; every code, zero and scale occurs.
+fn sample(
+    scheme: &Scheme,
+    rows: usize,
+    cols: usize,
+    dtype: Dtype,
+    by_index: bool,
+) -> QuantizedMatrix {
+    let (bits, group) = (scheme.bits, scheme.group_cols(cols).unwrap());
+    let groups = cols / group;
+    let code = |i: usize| ((i * 2_654_435_761) >> 7) as u8 & ((1u16 << bits) - 1) as u8;
+    let row = |r: usize| {
+        (0..cols)
+            .map(move |c| code(r * cols + c))
+            .collect::<Vec<_>>()
+    };
+    let words = (0..rows)
+        .flat_map(|r| crate::pack::words_from_codes(&row(r), bits))
+        .collect();
+    let scales: Vec<f32> = (0..rows * groups)
+        .map(|i| 0.5 + (i % 64) as f32 / 64.0)
+        .collect();
+    QuantizedMatrix {
+        rows,
+        cols,
+        values: Values::Integer(Integer {
+            codes: Codes {
+                bits,
+                row_words: words_len(cols, bits),
+                words,
+            },
+            group,
+            scales: Scales::Flat(Floats::from_f32(dtype, &scales).unwrap()),
+            zero: if scheme.symmetric {
+                Zero::Centre
+            } else {
+                Zero::Int((0..rows * groups).map(|i| code(i + 5)).collect())
+            },
+            group_of_col: by_index.then(|| (0..cols).map(|c| (c % groups) as u32).collect()),
+        }),
+    }
+}
+
+proptest! {
+    #[test]
+    fn matrices_survive_and_so_do_bytes(
+        rows in 1usize..70, runs in 1usize..6, run in 1usize..50, bits in 0usize..4,
+        whole in any::<bool>(), symmetric in any::<bool>(), by_index in any::<bool>(), dtype in 0usize..3,
+    ) {
+        let (cols, bits) = (runs * run, [2, 3, 4, 8][bits]);
+        let group = if whole { Group::Row } else { Group::Run(run) };
+        let scheme = Scheme::weights(bits, group, symmetric);
+        let dtype = [Dtype::F32, Dtype::F16, Dtype::BF16][dtype];
+        let matrix = sample(&scheme, rows, cols, dtype, by_index);
+        let tensors = CURRENT.encode(BASE, &matrix, &scheme).unwrap();
+        let planned = CURRENT.outputs(BASE, &scheme, (rows, cols), dtype, by_index);
+        for (t, p) in tensors.iter().zip(&planned) {
+            prop_assert_eq!((&t.name, t.dtype, &t.shape), (&p.name, p.dtype, &p.shape));
+            t.view().unwrap();
+        }
+        prop_assert_eq!(tensors.len(), planned.len());
+        let back = CURRENT.decode(BASE, &scheme, &tensors).unwrap();
+        prop_assert_eq!(&back, &matrix);
+        prop_assert_eq!(CURRENT.encode(BASE, &back, &scheme).unwrap(), tensors);
+    }
+}
+
+/// Tensors of a small asymmetric matrix with column groups, after one change.
+fn decode_with(change: impl Fn(&mut Vec<Tensor>)) -> Result<QuantizedMatrix> {
+    let scheme = Scheme::weights(4, Group::Run(8), false);
+    let matrix = sample(&scheme, 5, 16, Dtype::F32, true);
+    let mut tensors = CURRENT.encode(BASE, &matrix, &scheme).unwrap();
+    change(&mut tensors);
+    CURRENT.decode(BASE, &scheme, &tensors)
+}
+
+#[test]
+fn broken_tensors_are_refused() {
+    let put = |part: usize, at: usize, bytes: &'static [u8]| {
+        move |t: &mut Vec<Tensor>| t[part].bytes[at..at + bytes.len()].copy_from_slice(bytes)
+    };
+    let code = |r: Result<QuantizedMatrix>| r.unwrap_err().code;
+    assert!(decode_with(|_| {}).is_ok());
+    assert!(decode_with(|t| t.reverse()).is_ok(), "any order");
+    let nan: &'static [u8] = &[0, 0, 0xc0, 0x7f];
+    assert_eq!(code(decode_with(put(1, 4, nan))), Code::Qparam, "scale NaN");
+    assert_eq!(
+        code(decode_with(put(1, 4, &[0, 0, 0x80, 0x7f]))),
+        Code::Qparam,
+        "scale infinite"
+    );
+    assert_eq!(
+        code(decode_with(put(1, 4, &[0; 4]))),
+        Code::Qparam,
+        "scale 0"
+    );
+    assert_eq!(
+        code(decode_with(put(2, 8, &[17]))),
+        Code::Scheme,
+        "columns and groups"
+    );
+    assert_eq!(
+        code(decode_with(put(2, 8, &[24]))),
+        Code::Qparam,
+        "more columns"
+    );
+    assert_eq!(
+        code(decode_with(put(2, 0, &[0xff; 8]))),
+        Code::Qparam,
+        "negative rows"
+    );
+    assert_eq!(
+        code(decode_with(put(4, 0, &[2]))),
+        Code::Qparam,
+        "group out of range"
+    );
+    assert_eq!(
+        code(decode_with(put(4, 0, &[0xff; 4]))),
+        Code::Qparam,
+        "group −1"
+    );
+    assert_eq!(
+        code(decode_with(put(4, 0, &[1]))),
+        Code::Qparam,
+        "unequal groups"
+    );
+    assert_eq!(
+        code(decode_with(|t| t[0].shape = vec![10, 1])),
+        Code::Qparam,
+        "packed shape"
+    );
+    assert_eq!(
+        code(decode_with(|t| t[0].dtype = Dtype::F32)),
+        Code::Dtype,
+        "packed dtype"
+    );
+    assert_eq!(
+        code(decode_with(|t| t[0].bytes.truncate(8))),
+        Code::Shape,
+        "packed bytes"
+    );
+    assert_eq!(
+        code(decode_with(|t| drop(t.remove(3)))),
+        Code::MissingTensor,
+        "zero points"
+    );
+}
+
+#[test]
+fn the_old_stream_of_three_bits_is_read() {
+    // The vector of formats.md §1.19: codes 3j mod 8, 32 of them.
+    let tensor = |part: &str, dtype, shape: &[usize], bytes: Vec<u8>| Tensor {
+        name: format!("{BASE}.{part}"),
+        dtype,
+        shape: shape.to_vec(),
+        bytes,
+    };
+    let scheme = Scheme::weights(3, Group::Row, true);
+    let decode = |layout: &CompressedTensors, words: &[u32]| {
+        let shape = [1i64, 32].iter().flat_map(|n| n.to_le_bytes()).collect();
+        layout.decode(
+            BASE,
+            &scheme,
+            &[
+                tensor(
+                    "weight_packed",
+                    Dtype::I32,
+                    &[1, words.len()],
+                    stream::bytes_from_words(words),
+                ),
+                tensor(
+                    "weight_scale",
+                    Dtype::F32,
+                    &[1, 1],
+                    1.0f32.to_le_bytes().to_vec(),
+                ),
+                tensor("weight_shape", Dtype::I64, &[2], shape),
+            ],
+        )
+    };
+    let old = [0x18ab_c398, 0x0e62_af0e, 0x3c39_8abc, 0x0000_002a];
+    let new = [0x98ab_c398, 0xc398_abc3, 0xabc3_98ab];
+    assert_eq!(
+        decode(&BEFORE_0_18, &old).unwrap(),
+        decode(&CURRENT, &new).unwrap()
+    );
+    assert_eq!(decode(&CURRENT, &old).unwrap_err().code, Code::Qparam);
+}
+
+#[test]
+fn fits_says_why_not() {
+    let what = |scheme: &str, cols: usize| {
+        CURRENT
+            .fits(&scheme.parse().unwrap(), 8, cols)
+            .unwrap_err()
+            .to_string()
+    };
+    assert!(what("w4g128", 96).contains("use w4g32"));
+    assert!(what("w8a8", 96).contains("unquantized inputs"));
+    assert!(what("w4flat64", 96).contains("per run of a row"));
+}

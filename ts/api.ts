@@ -1,0 +1,155 @@
+/**
+ * The whole surface over one binding. Nothing is kept in modules, so that two bindings can live
+ * in one process and a test can hand in its own.
+ */
+import type { Binding } from './binding.ts'
+import { errorFrom } from './error.ts'
+import { type Evaluation, evaluateModel } from './evaluate/evaluate.ts'
+import type { Host, Source } from './host.ts'
+import { inspectSource, type Inspection } from './inspect.ts'
+import { loadModel, type Model } from './model.ts'
+import { checkOptions } from './option-rules.ts'
+import type { EvaluateOptions, LoadOptions, QuantizeOptions, RunOptions } from './options.ts'
+import { quantizeModel } from './quantize/quantize.ts'
+import type { QuantizeReport } from './quantize/report.ts'
+import type { Store } from './store/store.ts'
+import { textOf } from './bytes.ts'
+
+/** A model's folder, its address, one safetensors file, or a store. */
+export type Place = string | Store
+
+/** What this build can do, as the core says. */
+export interface Catalog {
+  readonly version: string
+  readonly host: {
+    readonly arch: string
+    readonly isa: string
+    readonly isas: readonly string[]
+    readonly [key: string]: unknown
+  }
+  readonly methods: readonly { name: string; about: string; needsCalibration: boolean }[]
+  readonly formats: readonly { name: string; about: string; read: boolean; write: boolean }[]
+  readonly architectures: readonly { name: string; modelTypes: readonly string[] }[]
+  readonly schemes: readonly unknown[]
+  readonly codes: readonly { name: string; about: string }[]
+}
+
+/** The functions of this package. */
+export interface Lowbit {
+  /**
+   * Makes a checkpoint smaller. With nothing but `out`: GPTQ, 4 bits in groups of 128, symmetric,
+   * compressed-tensors, calibrated on a text that ships with the package. An unfinished run with
+   * the same input and options is gone on with. Throws `output-path`, `resume-mismatch`,
+   * `disk-full`, `scheme`, `aborted` and what the checkpoint deserves.
+   *
+   * @example
+   * const report = await quantize('./model', { out: './model-w4' })
+   */
+  readonly quantize: (model: Place, options: QuantizeOptions) => Promise<QuantizeReport>
+  /**
+   * Loads a checkpoint, quantized or not, to run it. Throws `config`, `missing-tensor`, `qparam`,
+   * `no-device`, `aborted` and what the checkpoint deserves.
+   *
+   * @example
+   * const model = await load('./model-w4', { device: 'auto' })
+   */
+  readonly load: (model: Place, options?: LoadOptions) => Promise<Model>
+  /**
+   * Describes a checkpoint from its headers: format, schemes, bits per weight, every tensor.
+   *
+   * @example
+   * const { bitsPerWeight } = await inspect('./model-w4')
+   */
+  readonly inspect: (model: Place) => Promise<Inspection>
+  /**
+   * Perplexity on a text and, with `reference`, the divergence from the original. A model that
+   * is named by its place is loaded in `f32` for the call.
+   *
+   * @example
+   * const { perplexity } = await evaluate(model, { text, window: 512 })
+   */
+  readonly evaluate: (model: Place | Model, options?: EvaluateOptions) => Promise<Evaluation>
+  /** Methods, formats, architectures and error codes of this build. */
+  readonly catalog: () => Promise<Catalog>
+}
+
+/** Joins a binding and a host to the functions of this package. */
+export function createApi(binding: Binding, host: Host): Lowbit {
+  const source = async (place: Place): Promise<Source> =>
+    typeof place === 'string' ? host.source(place) : { store: place }
+
+  const load: Lowbit['load'] = async (place, options = {}) => {
+    checkOptions('load', options)
+    return loadModel(binding, host, await source(place), options)
+  }
+
+  const api: Lowbit = {
+    load,
+    quantize: async (place, options) => quantizeModel(binding, host, await source(place), options),
+    inspect: async (place) => inspectSource(binding, await source(place)),
+    async evaluate(model, options = {}) {
+      checkOptions('evaluate', options)
+      const loaded: Model[] = []
+      try {
+        const own = await loadedFor(model, options, { load, loaded })
+        const { reference } = options
+        const other =
+          reference === undefined
+            ? undefined
+            : await loadedFor(reference, options, { load, loaded })
+        const text = options.text ?? textOf(await host.bundled('eval.txt'), 'dataset', 'eval.txt')
+        return await evaluateModel(own, { ...options, text, reference: other })
+      } finally {
+        for (const one of loaded) await one.dispose()
+      }
+    },
+    async catalog() {
+      const catalog: Catalog = JSON.parse(await binding.catalog())
+      return catalog
+    },
+  }
+  return {
+    load: typed(api.load),
+    quantize: typed(api.quantize),
+    inspect: typed(api.inspect),
+    evaluate: typed(api.evaluate),
+    catalog: typed(api.catalog),
+  }
+}
+
+/** Nothing but a `LowbitError` leaves. */
+function typed<A extends unknown[], R>(
+  run: (...args: A) => Promise<R>,
+): (...args: A) => Promise<R> {
+  return async (...args) => {
+    try {
+      return await run(...args)
+    } catch (error) {
+      throw errorFrom(error)
+    }
+  }
+}
+
+interface Loading {
+  readonly load: Lowbit['load']
+  /** Models that were loaded for one call. */
+  readonly loaded: Model[]
+}
+
+/** A model as it is, or one loaded from its place for this call. */
+async function loadedFor(
+  model: Place | Model,
+  options: EvaluateOptions,
+  { load, loaded }: Loading,
+): Promise<Model> {
+  if (isModel(model)) return model
+  const { device, gpuLayers, threads, isa, signal, onProgress } = options
+  const run: RunOptions = { device, compute: options.compute ?? 'f32', gpuLayers, threads, isa }
+  const one = await load(model, { ...run, signal, onProgress })
+  loaded.push(one)
+  return one
+}
+
+function isModel(model: Place | Model): model is Model {
+  return typeof model === 'object' && 'generate' in model
+}

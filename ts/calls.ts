@@ -1,0 +1,41 @@
+/** A binding made of one function: for those that are loaded late or live in a worker. */
+import type { Binding } from './binding.ts'
+
+/** Passes a call on to where the binding is. */
+export type Call = <Name extends keyof Binding>(
+  name: Name,
+  args: Parameters<Binding[Name]>,
+) => ReturnType<Binding[Name]>
+
+/** Every function of the contract, each passed on by `call`. */
+export function bindingOf(call: Call): Binding {
+  return {
+    catalog: (...args) => call('catalog', args),
+    header: (...args) => call('header', args),
+    index: (...args) => call('index', args),
+    plan: (...args) => call('plan', args),
+    jobOpen: (...args) => call('jobOpen', args),
+    jobPoll: (...args) => call('jobPoll', args),
+    modelOpen: (...args) => call('modelOpen', args),
+    modelPoll: (...args) => call('modelPoll', args),
+    sessionOpen: (...args) => call('sessionOpen', args),
+    sessionPush: (...args) => call('sessionPush', args),
+    sessionNext: (...args) => call('sessionNext', args),
+    logits: (...args) => call('logits', args),
+    score: (...args) => call('score', args),
+    close: (...args) => call('close', args),
+  }
+}
+
+/** Loads a binding when its first function is called. */
+export function lazyBinding(load: () => Promise<Binding>): Binding {
+  let loaded: Promise<Binding> | undefined
+  const call: Call = (name, args): ReturnType<Binding[typeof name]> => {
+    loaded ??= load()
+    // Each function takes exactly the arguments that its own name stands for.
+    return loaded.then((binding) => Reflect.apply(binding[name], binding, args)) as ReturnType<
+      Binding[typeof name]
+    >
+  }
+  return bindingOf(call)
+}

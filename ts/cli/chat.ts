@@ -1,0 +1,58 @@
+/** `lowbit chat`: a conversation, one line a turn. */
+import type { Model } from '../model.ts'
+import type { Message } from '../text/chat.ts'
+import { type Context, type Register, runOptions } from './command.ts'
+import { addSamplingFlags, gather, generateOptions, type SamplingFlags } from './run.ts'
+
+interface Flags extends SamplingFlags {
+  readonly system?: string
+}
+
+const EXAMPLES = `
+Examples:
+  lowbit chat ./model-w4
+  lowbit chat ./model-w4 --system 'Answer in one sentence.' --temperature 0.7
+
+/reset begins again, /exit or the end of input ends.`
+
+/** Adds the command. */
+export const registerChat: Register = (program, context) => {
+  const command = program
+    .command('chat')
+    .summary('talk to a model')
+    .description("Holds a conversation in the model's own chat format.")
+    .argument('<model>', 'folder, address or safetensors file')
+    .option('--system <text>', 'what the model is told first')
+  addSamplingFlags(command)
+    .addHelpText('after', EXAMPLES)
+    .action((model: string, flags: Flags) => chat(context, model, flags))
+}
+
+async function chat(context: Context, place: string, flags: Flags): Promise<void> {
+  const { terminal, signal } = context
+  const api = await context.api()
+  const options = { ...runOptions(flags), context: flags.context }
+  const model = await api.load(place, { ...options, signal, onProgress: terminal.progress })
+  try {
+    terminal.clear()
+    await converse(context, model, flags)
+  } finally {
+    await model.dispose()
+  }
+}
+
+async function converse(context: Context, model: Model, flags: Flags): Promise<void> {
+  const first: readonly Message[] =
+    flags.system === undefined ? [] : [{ role: 'system', content: flags.system }]
+  let messages = [...first]
+  for await (const line of context.lines()) {
+    if (line === '/exit') return
+    if (line === '/reset') messages = [...first]
+    if (line === '' || line === '/reset') continue
+    messages.push({ role: 'user', content: line })
+    const pieces = model.generate(messages, generateOptions(flags, context))
+    const { text } = await gather(pieces, context.terminal.out)
+    context.terminal.out('\n')
+    messages.push({ role: 'assistant', content: text })
+  }
+}

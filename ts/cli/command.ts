@@ -1,0 +1,82 @@
+/** What a command is, and the parts that several share. */
+import { type Command, InvalidArgumentError, Option } from 'commander'
+import type { Lowbit } from '../api.ts'
+import type { RunOptions } from '../options.ts'
+import type { Terminal } from './terminal.ts'
+
+/** What a command works with. */
+export interface Context {
+  /** Opens the binding; only commands that compute pay for it. */
+  api(): Promise<Lowbit>
+  readonly terminal: Terminal
+  /** Aborted when the user or the system asks to stop. */
+  readonly signal: AbortSignal
+  /** Lines of standard input. */
+  lines(): AsyncIterable<string>
+}
+
+/** One command of the program. */
+export type Register = (program: Command, context: Context) => void
+
+/** Prints one JSON document. */
+export function printJson(context: Context, value: unknown): void {
+  context.terminal.out(`${JSON.stringify(value, undefined, 2)}\n`)
+}
+
+/** A whole number of at least `min`. */
+export function integer(min: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text)
+    if (/^\d+$/.test(text) && Number.isSafeInteger(value) && value >= min) return value
+    throw new InvalidArgumentError(`It must be a whole number of at least ${min}.`)
+  }
+}
+
+/** A number from `min` to `max`. */
+export function number(min: number, max: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text)
+    if (text.trim() !== '' && value >= min && value <= max) return value
+    throw new InvalidArgumentError(`It must be a number from ${min} to ${max}.`)
+  }
+}
+
+/** A size as `5GB`, `512MB` or a number of bytes. */
+export function size(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)\s*(B|kB|MB|GB|TB)?$/i.exec(text.trim())
+  const unit = { b: 1, kb: 1e3, mb: 1e6, gb: 1e9, tb: 1e12 }[(match?.[2] ?? 'B').toLowerCase()]
+  const bytes = Math.floor(Number(match?.[1]) * (unit ?? Number.NaN))
+  if (Number.isSafeInteger(bytes) && bytes > 0) return bytes
+  throw new InvalidArgumentError('It must be a size such as 5GB.')
+}
+
+/** Flags of every command that runs a model. */
+export interface RunFlags {
+  readonly device?: RunOptions['device']
+  readonly compute?: RunOptions['compute']
+  readonly gpuLayers?: number
+  readonly threads?: number
+  readonly isa?: string
+}
+
+/** Adds the flags of every command that runs a model. */
+export function addRunFlags(command: Command): Command {
+  return command
+    .addOption(new Option('--device <device>', 'where to run').choices(['auto', 'cpu', 'gpu']))
+    .addOption(
+      new Option('--compute <mode>', 'f32 is the reference, int8 is fast').choices([
+        'auto',
+        'f32',
+        'int8',
+      ]),
+    )
+    .option('--gpu-layers <n>', 'how many of the last blocks the GPU holds', integer(0))
+    .option('--threads <n>', 'CPU threads', integer(1))
+    .addOption(new Option('--isa <name>', 'instruction set').hideHelp())
+}
+
+/** The options of a call among a command's flags. */
+export function runOptions(flags: RunFlags): RunOptions {
+  const { device, compute, gpuLayers, threads, isa } = flags
+  return { device, compute, gpuLayers, threads, isa }
+}

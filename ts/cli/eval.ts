@@ -1,0 +1,82 @@
+/** `lowbit eval`: what a model's quality is, and what quantization cost. */
+import { bytesText } from '../bytes.ts'
+import type { Evaluation } from '../evaluate/evaluate.ts'
+import {
+  addRunFlags,
+  type Context,
+  integer,
+  printJson,
+  type Register,
+  type RunFlags,
+  runOptions,
+} from './command.ts'
+import { readTextFile } from './files.ts'
+import { tableText } from './terminal.ts'
+
+interface Flags extends RunFlags {
+  readonly text?: string
+  readonly window?: number
+  readonly reference?: string
+  readonly json?: boolean
+}
+
+const EXAMPLES = `
+Examples:
+  lowbit eval ./model-w4
+  lowbit eval ./model-w4 --text ./test.txt --window 2048 --reference ./model --json`
+
+/** Adds the command. */
+export const registerEval: Register = (program, context) => {
+  const command = program
+    .command('eval')
+    .summary('measure perplexity, and divergence from an original')
+    .description(
+      'Tokenizes a text once, cuts it into windows that do not overlap, drops the tail, and gives ' +
+        'exp of the mean negative log-likelihood over all shifted positions. Computes in f32.',
+    )
+    .argument('<model>', 'folder, address or safetensors file')
+    .option('--text <file>', 'text to measure on (a public-domain text)')
+    .option('--window <n>', 'tokens of a window (512)', integer(2))
+    .option('--reference <model>', 'the original, to measure the divergence from')
+  addRunFlags(command)
+    .option('--json', 'print the figures as JSON')
+    .addHelpText('after', EXAMPLES)
+    .action((model: string, flags: Flags) => evaluate(context, model, flags))
+}
+
+async function evaluate(context: Context, model: string, flags: Flags): Promise<void> {
+  const { json, window, reference } = flags
+  const text = flags.text === undefined ? undefined : await readTextFile(flags.text)
+  const api = await context.api()
+  const figures = await api.evaluate(model, {
+    ...runOptions(flags),
+    text,
+    window,
+    reference,
+    signal: context.signal,
+    onProgress: context.terminal.progress,
+  })
+  if (json) printJson(context, figures)
+  else context.terminal.out(figuresText(figures))
+}
+
+function figuresText(figures: Evaluation): string {
+  const { perplexity, nll, windows, window, bitsPerWeight, bytes, reference } = figures
+  const rows: (readonly string[])[] = [
+    ['perplexity', perplexity.toFixed(3)],
+    ['nll', `${nll.toFixed(5)} nats`],
+    ['windows', `${windows} of ${window} tokens`],
+    ['bits per weight', bitsPerWeight.toFixed(3)],
+    ['size', bytesText(bytes)],
+    ['compute', `${figures.compute} on ${figures.device}`],
+  ]
+  if (reference) {
+    rows.push(
+      ['reference', `${reference.perplexity.toFixed(3)} perplexity`],
+      ['mean KL', `${figures.meanKld?.toFixed(6)} nats`],
+      ['99 % KL', `${figures.p99Kld?.toFixed(4)} nats`],
+      ['same top token', `${((figures.sameTop ?? 0) * 100).toFixed(2)} %`],
+    )
+  }
+  return tableText(rows)
+}

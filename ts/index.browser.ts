@@ -1,0 +1,39 @@
+/** lowbit in a page: everything runs in a worker, which starts at the first call. */
+import { createApi, type Lowbit } from './api.ts'
+import { browserHost } from './host.browser.ts'
+import { workerBinding, type WorkerOptions } from './worker-binding.ts'
+
+export * from './surface.ts'
+export type { WorkerOptions } from './worker-binding.ts'
+
+/** The functions of this package on a worker of their own. */
+export interface BrowserLowbit extends Lowbit {
+  /** Ends the worker with every model that it holds. */
+  terminate(): void
+}
+
+/**
+ * Functions on a worker of their own, for bundlers that need to be told where the parts are, and
+ * for pages that want the memory back.
+ *
+ * @example
+ * const lowbit = createLowbit({ wasmUrl: '/assets/lowbit_bg.wasm' })
+ * const model = await lowbit.load('/models/novels-4m-w4')
+ */
+export function createLowbit(options: WorkerOptions = {}): BrowserLowbit {
+  const { binding, terminate } = workerBinding(options)
+  return { ...createApi(binding, browserHost), terminate }
+}
+
+const lowbit: Lowbit = createLowbit()
+
+/** Makes a checkpoint smaller; see `Lowbit.quantize`. */
+export const quantize: Lowbit['quantize'] = lowbit.quantize
+/** Loads a checkpoint to run it; see `Lowbit.load`. */
+export const load: Lowbit['load'] = lowbit.load
+/** Describes a checkpoint from its headers; see `Lowbit.inspect`. */
+export const inspect: Lowbit['inspect'] = lowbit.inspect
+/** Perplexity and divergence on a text; see `Lowbit.evaluate`. */
+export const evaluate: Lowbit['evaluate'] = lowbit.evaluate
+/** What this build can do; see `Lowbit.catalog`. */
+export const catalog: Lowbit['catalog'] = lowbit.catalog

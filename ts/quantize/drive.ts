@@ -1,0 +1,184 @@
+/** Does what a job asks for, until it is done. */
+import type { Binding, Polled } from '../binding.ts'
+import { type Checkpoint, readTensor } from '../checkpoint.ts'
+import { errorFrom, LowbitError, throwIfAborted } from '../error.ts'
+import type { Output } from '../host.ts'
+import type { Meter, Work } from '../progress.ts'
+import type { Store, Writing } from '../store/store.ts'
+import type { CoreReport, Plan } from './report.ts'
+
+/** A run of bytes of something named. */
+interface Part {
+  readonly name: string
+  readonly offset: number
+  readonly len: number
+}
+
+/** What a job wants done before it can go on. */
+type Ask =
+  | { readonly kind: 'read'; readonly tensors: readonly string[] }
+  | ({ readonly kind: 'readRange'; readonly tensor: string } & Omit<Part, 'name'>)
+  | ({ readonly kind: 'readScratch' | 'readOutput' } & Part)
+  | ({ readonly kind: 'writeScratch' } & Omit<Part, 'len'>)
+  | ({ readonly kind: 'write'; readonly total: number } & Omit<Part, 'len'>)
+  | { readonly kind: 'journal'; readonly line: string }
+  | ({ readonly kind: 'work' } & Work)
+  | { readonly kind: 'done'; readonly report: CoreReport }
+
+/** A job and the world that it works on. */
+export interface Driving {
+  readonly binding: Binding
+  readonly job: number
+  readonly checkpoint: Checkpoint
+  readonly plan: Plan
+  readonly output: Output
+  readonly signal: AbortSignal | undefined
+  readonly report: Meter
+}
+
+/** What a finished job leaves. */
+export interface Driven {
+  readonly report: CoreReport
+  /** Seconds spent in each block. */
+  readonly seconds: ReadonlyMap<number, number>
+}
+
+/** Polls a job to its end; its files are then committed. On failure they stay, to be resumed. */
+export async function drive(driving: Driving): Promise<Driven> {
+  const files = new OpenFiles(driving.output.store)
+  const scratch = new OpenFiles(driving.output.scratch)
+  const clock = new BlockClock()
+  let answer: Uint8Array[] = []
+  try {
+    for (;;) {
+      throwIfAborted(driving.signal)
+      const polled = await poll(driving, answer)
+      const ask: Ask = JSON.parse(polled.ask)
+      if (ask.kind === 'done') {
+        // Files that an earlier run finished were not asked for in this one.
+        for (const { file, bytes } of driving.plan.outputs) await files.open(file, bytes)
+        await files.commit()
+        return { report: ask.report, seconds: clock.seconds }
+      }
+      if (ask.kind === 'work') {
+        clock.tick(ask.layer ?? undefined)
+        driving.report(ask)
+      }
+      answer = await doAsked(driving, { ask, polled, files, scratch })
+    }
+  } finally {
+    await files.suspend()
+    await scratch.suspend()
+  }
+}
+
+interface Asked {
+  readonly ask: Exclude<Ask, { kind: 'done' }>
+  readonly polled: Polled
+  readonly files: OpenFiles
+  readonly scratch: OpenFiles
+}
+
+async function doAsked(driving: Driving, asked: Asked): Promise<Uint8Array[]> {
+  const { ask, polled, files, scratch } = asked
+  switch (ask.kind) {
+    case 'read':
+    case 'readRange':
+    case 'readScratch':
+    case 'readOutput':
+      return readAsked(driving, asked, ask)
+    case 'writeScratch':
+      await (await scratch.open(ask.name, Infinity)).write(ask.offset, bytesOf(polled))
+      return []
+    case 'write':
+      await (await files.open(ask.name, ask.total)).write(ask.offset, bytesOf(polled))
+      return []
+    case 'journal':
+      // The line vouches for what was written before it.
+      await files.flush()
+      await scratch.flush()
+      await driving.output.journal.append(ask.line)
+      return []
+    case 'work':
+      return []
+    default:
+      throw new LowbitError('internal', `The job asked for ${JSON.stringify(ask)}`)
+  }
+}
+
+async function readAsked(
+  driving: Driving,
+  { files, scratch }: Asked,
+  ask: Extract<Ask, { kind: `read${string}` }>,
+): Promise<Uint8Array[]> {
+  const { checkpoint, plan } = driving
+  if (ask.kind === 'read') {
+    return Promise.all(ask.tensors.map((name) => readTensor(checkpoint, name)))
+  }
+  const range = { offset: ask.offset, length: ask.len }
+  if (ask.kind === 'readRange') return [await readTensor(checkpoint, ask.tensor, range)]
+  const total = plan.outputs.find(({ file }) => file === ask.name)?.bytes ?? 0
+  const file =
+    ask.kind === 'readScratch'
+      ? await scratch.open(ask.name, Infinity)
+      : await files.open(ask.name, total)
+  return [await file.read(range)]
+}
+
+async function poll(driving: Driving, answer: Uint8Array[]): Promise<Polled> {
+  try {
+    return await driving.binding.jobPoll(driving.job, answer)
+  } catch (error) {
+    throw errorFrom(error, 'internal')
+  }
+}
+
+function bytesOf(polled: Polled): Uint8Array {
+  const bytes = polled.data[0]
+  if (bytes) return bytes
+  throw new LowbitError('internal', 'The job asked to write and gave nothing to write')
+}
+
+/** Files that a job writes piece by piece. */
+class OpenFiles {
+  readonly #store: Store
+  readonly #files = new Map<string, Writing>()
+
+  constructor(store: Store) {
+    this.#store = store
+  }
+
+  async open(name: string, bytes: number): Promise<Writing> {
+    const known = this.#files.get(name)
+    if (known) return known
+    const file = await this.#store.begin(name, bytes)
+    this.#files.set(name, file)
+    return file
+  }
+
+  async flush(): Promise<void> {
+    for (const file of this.#files.values()) await file.flush()
+  }
+
+  async commit(): Promise<void> {
+    for (const file of this.#files.values()) await file.commit()
+  }
+
+  async suspend(): Promise<void> {
+    for (const file of this.#files.values()) await file.suspend()
+  }
+}
+
+/** Shares out the time between blocks. */
+class BlockClock {
+  readonly seconds = new Map<number, number>()
+  #last = performance.now()
+
+  tick(block: number | undefined): void {
+    const now = performance.now()
+    if (block !== undefined) {
+      this.seconds.set(block, (this.seconds.get(block) ?? 0) + (now - this.#last) / 1000)
+    }
+    this.#last = now
+  }
+}

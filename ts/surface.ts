@@ -1,0 +1,20 @@
+/** What both entry points export beside the functions themselves. */
+export type { Catalog, Lowbit, Place } from './api.ts'
+export { type ErrorCode, LowbitError } from './error.ts'
+export type { Evaluation } from './evaluate/evaluate.ts'
+export type { Inspection } from './inspect.ts'
+export type { ModelInfo } from './loaded.ts'
+export type { Model } from './model.ts'
+export type {
+  EvaluateOptions,
+  GenerateOptions,
+  LoadOptions,
+  Progress,
+  QuantizeOptions,
+  Usage,
+} from './options.ts'
+export type { QuantizeReport } from './quantize/report.ts'
+export { fetchStore, type FetchOptions } from './store/fetch.ts'
+export { memoryStore, type MemoryStore } from './store/memory.ts'
+export type { Range, Store, Writing } from './store/store.ts'
+export type { Message } from './text/chat.ts'
