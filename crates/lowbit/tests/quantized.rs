@@ -7,6 +7,8 @@ use lowbit::layout::{Layout, compressed_tensors::CURRENT};
 use lowbit::model::config::Config;
 use lowbit::model::load::Loader;
 use lowbit::model::weights;
+use lowbit::round::gptq::GptqOptions;
+use lowbit::round::observer::Observer;
 use lowbit::round::{RoundOptions, rtn};
 use lowbit::tensor::{Dtype, Tensor, bytes_from_f32};
 use lowbit::{Code, Scheme};
@@ -18,7 +20,11 @@ fn rounded(name: &str, scheme: &str) -> (Checkpoint, Checkpoint) {
     let scheme: Scheme = scheme.parse().expect("a scheme");
     let (mut packed, mut dense) = (Checkpoint::open(name), Checkpoint::open(name));
     let config = Config::from_json(&packed.source.config).expect("a config");
-    let options = RoundOptions::default();
+    let options = RoundOptions {
+        observer: Observer::MinMax,
+        scale_dtype: Dtype::BF16,
+        gptq: GptqOptions::default(),
+    };
     let mut assignment = Vec::new();
     for linear in (0..config.layers).flat_map(|layer| weights::linears(&config, layer)) {
         let source = packed.tensors.remove(&linear.weight).expect("a weight");
