@@ -54,6 +54,7 @@ test('quantize: writes weights, config, card, recipe and what lay beside the wei
   const names = Object.keys(await contents(out)).toSorted()
   const expected = [
     'README.md',
+    'README.original.md',
     'config.json',
     'extra/code.py',
     'model.safetensors',
