@@ -10,6 +10,7 @@ import { NOVELS, ROOT, tempFolder } from './helpers.ts'
 const readme = await readFile(join(ROOT, 'README.md'), 'utf8')
 
 test('README: its example runs as it stands', async (t) => {
+  t.timeout(300_000)
   const folder = await tempFolder(t)
   await symlink(NOVELS, join(folder, 'model'))
   const [, code = ''] = /```ts\n([\s\S]*?)```/.exec(readme) ?? []
