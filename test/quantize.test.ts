@@ -54,6 +54,7 @@ test('quantize: writes weights, config, card, recipe and what lay beside the wei
   const names = Object.keys(await contents(out)).toSorted()
   const expected = [
     'README.md',
+    'README.original.md',
     'config.json',
     'extra/code.py',
     'model.safetensors',
@@ -187,7 +188,7 @@ test('quantize: whichever call of the disk fails, the next run finishes with the
   const whole = await contents(join(root, 'whole'))
   for (const code of ['ENOSPC', 'EIO']) {
     const fault = { count: 0, at: 0, code }
-    for (let at = 1; ; at += 3) {
+    for (let at = 1; ; at += 2) {
       Object.assign(fault, { at, count: 0 })
       const out = join(root, `${code}-${at}`)
       if (await failsOnce(t, model, out, fault))

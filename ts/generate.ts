@@ -39,6 +39,8 @@ export async function* generate(
   checkOptions('generate', options)
   const { binding, handle, defaults } = loaded()
   const { tokens, maxTokens, seed, output, request } = prepare(loaded(), prompt, options)
+  // A binding in a worker takes the tokens away.
+  const promptTokens = tokens.length
   throwIfAborted(options.signal)
   const session = await binding.sessionOpen(handle, request).catch(rethrow)
   try {
@@ -56,7 +58,7 @@ export async function* generate(
     await binding.close(session)
   }
   const usage: Usage = {
-    promptTokens: tokens.length,
+    promptTokens,
     completionTokens: output.count,
     finishReason: output.ended ? 'stop' : 'length',
     seed,
@@ -71,7 +73,7 @@ function prepare(
   options: GenerateOptions,
 ): Prepared {
   const tokenizer = needTokenizer(model.tokenizer, model.place)
-  const tokens = promptTokens(model, tokenizer, prompt)
+  const tokens = tokensOf(model, tokenizer, prompt)
   const maxTokens = roomFor(tokens.length, options.maxTokens, model)
   const sampling = samplingFor(options, model.defaults.sampling)
   const seed = options.seed ?? randomSeed()
@@ -126,7 +128,7 @@ async function nextToken(
   }
 }
 
-function promptTokens(
+function tokensOf(
   model: Loaded,
   tokenizer: Tokenizer,
   prompt: string | readonly Message[],

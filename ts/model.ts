@@ -76,7 +76,8 @@ function modelOf(loaded: Loaded, bytes: number): Model {
     generate: (prompt, options = {}) => generate(() => loadedOf(model), prompt, options),
     async logits(tokens) {
       checkTokens(tokens, loadedOf(model).info)
-      return binding.logits(handle, tokens).catch(rethrow)
+      // A copy, because a binding in a worker takes its arguments away.
+      return binding.logits(handle, tokens.slice()).catch(rethrow)
     },
     tokenize: (text, special = false) => tokenizer().encode(text, special),
     detokenize: (tokens) => tokenizer().decode(tokens),

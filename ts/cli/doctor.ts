@@ -1,10 +1,11 @@
 /** `lowbit doctor`: what this machine can do, and what would help. */
 import { statfs } from 'node:fs/promises'
 import { availableParallelism, freemem, totalmem } from 'node:os'
-import type { Catalog } from '../api.ts'
+import type { Catalog, Lowbit } from '../api.ts'
 import { bytesText } from '../bytes.ts'
 import { errorFrom } from '../error.ts'
 import { type Context, printJson, type Register } from './command.ts'
+import { probeModel } from './probe.ts'
 import { tableText } from './terminal.ts'
 
 /** One thing that was looked at. */
@@ -50,9 +51,10 @@ function node(): Finding {
 }
 
 async function binding(context: Context): Promise<readonly Finding[]> {
+  let api: Lowbit
   let catalog: Catalog
   try {
-    const api = await context.api()
+    api = await context.api()
     catalog = await api.catalog()
   } catch (thrown) {
     const { message } = errorFrom(thrown)
@@ -63,7 +65,7 @@ async function binding(context: Context): Promise<readonly Finding[]> {
     { what: 'lowbit', found: catalog.version },
     { what: 'cpu', found: `${arch}, ${isa} (of ${isas.join(', ')})`, ...slow(isa) },
     { what: 'threads', found: `${availableParallelism()}` },
-    ...gpus(catalog),
+    await gpu(api),
   ]
 }
 
@@ -73,16 +75,21 @@ function slow(isa: string): Pick<Finding, 'advice'> {
     : {}
 }
 
-function gpus(catalog: Catalog): readonly Finding[] {
-  const { gpus: list } = catalog.host
-  if (!Array.isArray(list)) return []
-  if (list.length === 0) {
-    return [{ what: 'gpu', found: 'none', advice: 'install a Vulkan, Metal or DirectX 12 driver' }]
+/** Loads and runs a model of zeros: an adapter that is listed is not yet one that works. */
+async function gpu(api: Lowbit): Promise<Finding> {
+  try {
+    const model = await api.load(probeModel(), { device: 'gpu' })
+    const { name = 'unknown', backend = 'unknown', software = false } = model.info.gpu ?? {}
+    await model.logits(Uint32Array.of(1))
+    await model.dispose()
+    const advice = 'it is a program, not a chip; device auto takes the CPU'
+    return { what: 'gpu', found: `${name}, ${backend}`, ...(software ? { advice } : {}) }
+  } catch (thrown) {
+    const { code, message } = errorFrom(thrown)
+    const advice = 'a Vulkan, Metal or DirectX 12 driver would add one'
+    if (code === 'no-device') return { what: 'gpu', found: 'none', advice }
+    return { what: 'gpu', found: `fails: ${message}`, advice: 'use device cpu' }
   }
-  return list.map((gpu: { name?: unknown; backend?: unknown; software?: unknown }) => ({
-    what: 'gpu',
-    found: `${String(gpu.name)}, ${String(gpu.backend)}${gpu.software === true ? ', in software' : ''}`,
-  }))
 }
 
 function memory(): Finding {

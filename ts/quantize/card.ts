@@ -46,9 +46,9 @@ ${rows.map(([key, value]) => `| ${key} | ${value} |`).join('\n')}
 
 ## What loads it
 
-- lowbit, in Node and in browsers: \`const model = await load('./${name}')\`
-- transformers with compressed-tensors: \`AutoModelForCausalLM.from_pretrained('./${name}')\`
-- vLLM: \`vllm serve ./${name}\`
+- lowbit, in Node and in browsers: \`const model = await load('<this folder>')\`
+- transformers with compressed-tensors: \`AutoModelForCausalLM.from_pretrained('<this folder>')\`
+- vLLM: \`vllm serve <this folder>\`
 
 Measure it against the original with \`lowbit eval <this folder> --reference <original>\`.
 `

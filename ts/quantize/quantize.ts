@@ -215,6 +215,8 @@ async function writeTexts(
   }
   const { store } = output
   await writeText(store, 'README.md', cardText(facts))
+  // It says who made the original and under what licence.
+  if (facts.sourceCard !== undefined) await writeText(store, 'README.original.md', facts.sourceCard)
   await writeText(store, 'recipe.yaml', recipeText(facts))
   if (plan.index) await writeText(store, 'model.safetensors.index.json', plan.index)
   await writeText(store, 'config.json', plan.config)

@@ -36,7 +36,7 @@ export async function fsOutput(
     place,
     store: fsStore(model, fs),
     scratch: fsStore(join(partial, 'scratch'), fs),
-    journal: fsJournal(join(partial, 'journal.jsonl'), fs),
+    journal: fsJournal(join(partial, 'journal.jsonl'), model, fs),
     async clear() {
       for (const part of ['model', 'scratch', 'journal.jsonl']) {
         await fs.rm(join(partial, part), { recursive: true, force: true })
@@ -100,9 +100,11 @@ async function replace(fs: FileSystem, from: string, to: string): Promise<void> 
   await fs.rm(old, { recursive: true, force: true })
 }
 
-function fsJournal(path: string, fs: FileSystem): Journal {
+function fsJournal(path: string, model: string, fs: FileSystem): Journal {
   return {
     async lines() {
+      // Published, and interrupted before the rest was deleted: nothing is left to go on with.
+      if (!(await exists(fs, model))) return []
       const text = await readJournal(path, fs)
       const whole = text.lastIndexOf('\n') + 1
       // A line that a crash cut off is taken back, so that the next one begins on its own.

@@ -106,6 +106,34 @@ impl Binding {
     }
 
     #[napi]
+    pub fn plan<'e>(&self, env: &'e Env, request: String) -> Result<PromiseRaw<'e, String>> {
+        let port = Arc::clone(&self.port);
+        promise(env, async move { port.plan(&request) }, |json| json)
+    }
+
+    #[napi]
+    pub fn job_open<'e>(
+        &self,
+        env: &'e Env,
+        request: String,
+        tokens: &[u32],
+    ) -> Result<PromiseRaw<'e, u32>> {
+        let (port, tokens) = (Arc::clone(&self.port), tokens.to_vec());
+        promise(env, async move { port.job_open(&request, tokens) }, |h| h)
+    }
+
+    #[napi]
+    pub fn job_poll<'e>(
+        &self,
+        env: &'e Env,
+        job: u32,
+        answer: Vec<Uint8Array>,
+    ) -> Result<PromiseRaw<'e, Polled>> {
+        let (port, answer) = (Arc::clone(&self.port), copies(&answer));
+        promise(env, async move { port.job_poll(job, answer) }, Polled::from)
+    }
+
+    #[napi]
     pub fn model_open<'e>(&self, env: &'e Env, request: String) -> Result<PromiseRaw<'e, u32>> {
         let port = Arc::clone(&self.port);
         promise(env, async move { port.model_open(&request).await }, |h| h)

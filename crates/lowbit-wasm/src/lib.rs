@@ -94,6 +94,21 @@ impl Binding {
         self.port.index(&text).map_err(|e| thrown(&e))
     }
 
+    pub async fn plan(&self, request: String) -> Result<String> {
+        self.port.plan(&request).map_err(|e| thrown(&e))
+    }
+
+    #[wasm_bindgen(js_name = jobOpen)]
+    pub async fn job_open(&self, request: String, tokens: Vec<u32>) -> Result<u32> {
+        let handle = self.port.job_open(&request, tokens);
+        handle.map_err(|e| thrown(&e))
+    }
+
+    #[wasm_bindgen(js_name = jobPoll)]
+    pub async fn job_poll(&self, job: u32, answer: Vec<Uint8Array>) -> Result<JsValue> {
+        polled(self.port.job_poll(job, bytes(&answer)))
+    }
+
     #[wasm_bindgen(js_name = modelOpen)]
     pub async fn model_open(&self, request: String) -> Result<u32> {
         let handle = self.port.model_open(&request).await;

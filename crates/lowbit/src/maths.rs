@@ -11,9 +11,9 @@ pub fn ln_f64(x: f64) -> f64 {
     libm::log(x)
 }
 
-/// `x` to the power `y` in f32 (libm).
-pub fn powf(x: f32, y: f32) -> f32 {
-    libm::powf(x, y)
+/// `x` to the power `y` in f64 (libm).
+pub fn pow_f64(x: f64, y: f64) -> f64 {
+    libm::pow(x, y)
 }
 
 /// Sine and cosine of f32 (libm).

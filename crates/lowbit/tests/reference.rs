@@ -1,10 +1,13 @@
 //! The forward pass against transformers in f32: logits, greedy tokens, perplexity.
+#![allow(clippy::print_stdout, reason = "the worst difference is worth seeing")]
 
 mod support;
 
 use lowbit::Tensor;
 use lowbit::cpu::{Compute, Cpu, Isa};
 use lowbit::evaluate::score_window;
+use lowbit::model::config::Config;
+use lowbit::model::rotary::frequencies;
 use std::collections::BTreeMap;
 use support::{Checkpoint, Sequence, eval_tokens, ids, root, tensors};
 
@@ -56,6 +59,42 @@ fn check(name: &str, prefix: &str, fixture: &BTreeMap<String, Tensor>, isa: Isa,
         found.push(sequence.next(&found[found.len() - 1..]));
     }
     assert_eq!(found, wanted, "{name} {prefix} greedy");
+}
+
+/// Bits of `model.rotary_emb.inv_freq` in transformers 5.17.0.
+const FREQUENCIES: &[(&str, &[u32])] = &[
+    (
+        "tiny-llama",
+        &[
+            0x3f80_0000,
+            0x3ea1_e89b,
+            0x3dcc_cccd,
+            0x3bd8_b2c3,
+            0x3aa3_d70a,
+            0x39cf_3e38,
+            0x3903_126f,
+            0x3825_cb60,
+        ],
+    ),
+    (
+        "tiny-llama-linear",
+        &[
+            0x3e80_0000,
+            0x3d3a_6d00,
+            0x3c07_c291,
+            0x3ac5_ba55,
+            0x398f_fd93,
+        ],
+    ),
+];
+
+#[test]
+fn rotary_frequencies_have_the_bits_of_transformers() {
+    for (name, wanted) in FREQUENCIES {
+        let config = Config::from_json(&Checkpoint::open(name).source.config).unwrap();
+        let found: Vec<_> = frequencies(&config).iter().map(|f| f.to_bits()).collect();
+        assert_eq!(found, *wanted, "{name}");
+    }
 }
 
 #[test]

@@ -10,9 +10,9 @@ use crate::round::observer::Observer;
 /// Bytes that one read or write moves at most.
 pub(super) const PIECE_BYTES: u64 = 16 << 20;
 /// Activations that are in memory at a time, unless one sample alone is larger.
-const CHUNK_BYTES: usize = 32 << 20;
+const CHUNK_BYTES: usize = 16 << 20;
 /// Multiply-adds that one pass over a block should take at most.
-const PASS_WORK: usize = 1 << 33;
+const PASS_WORK: u64 = 1 << 33;
 /// Tokens of a pass, at least: below this, weights are read more than used.
 const PASS_TOKENS: usize = 64;
 /// Weights rounded per step by the min-max observer, and by the one that searches.
@@ -34,9 +34,9 @@ pub(super) fn samples_per_chunk(plan: &Plan) -> usize {
 
 /// Tokens that pass through a block at a time.
 pub(super) fn tokens_per_pass(plan: &Plan, block: usize) -> usize {
-    let weights = block_weights(plan, block).max(1) as usize;
+    let weights = block_weights(plan, block).max(1);
     let length = plan.calibration.map_or(1, |c| c.length);
-    let fit = (PASS_WORK / weights).max(PASS_TOKENS);
+    let fit = ((PASS_WORK / weights) as usize).max(PASS_TOKENS);
     // A power of two, so that kernels see whole tiles.
     (1usize << fit.ilog2()).min(length)
 }

@@ -8,12 +8,13 @@
 
 use super::config::Config;
 use super::head::{self, Head};
-use super::weights::{Form, Item, Needed};
+use super::weights::{Form, Item, Needed, Quantized};
 use super::{Block, Slotted, Stored};
 use crate::error::{Code, Error, Result};
+use crate::layout::{self, Resolver};
 use crate::tensor::{Dtype, Tensor};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// A tensor as a checkpoint's headers list it.
@@ -54,6 +55,9 @@ pub enum Piece {
 pub struct Loader {
     config: Config,
     head: Head,
+    /// How matrices are stored, unless all are floats.
+    resolver: Option<Resolver>,
+    names: BTreeSet<String>,
     next: usize,
 }
 
@@ -64,20 +68,22 @@ impl Loader {
     /// `missing-tensor`, `shape` and `dtype` name the tensor.
     pub fn new(source: &Source) -> Result<Self> {
         let config = Config::from_json(&source.config)?;
-        let names: BTreeMap<_, _> = source.tensors.iter().map(|t| (&*t.name, t)).collect();
-        let module = config.arch().head;
-        let head = head::source(&config, names.contains_key(&*format!("{module}.weight")))?;
-        let loader = Self {
+        let infos: BTreeMap<_, _> = source.tensors.iter().map(|t| (&*t.name, t)).collect();
+        let mut loader = Self {
+            resolver: layout::detect(&source.config)?,
+            names: source.tensors.iter().map(|t| t.name.clone()).collect(),
+            head: Head::Tied,
             config,
-            head,
             next: 0,
         };
-        loader.check_vocabulary(&names)?;
-        for piece in 0..loader.pieces() {
-            for item in loader.items(piece) {
-                for needed in item.needed() {
-                    check(&names, &needed)?;
-                }
+        let module = loader.config.arch().head;
+        let stored = !loader.parts(module).is_empty() || loader.has(module, "weight");
+        loader.head = head::source(&loader.config, stored)?;
+        loader.check_vocabulary(&infos)?;
+        for item in (0..loader.pieces()).flat_map(|piece| loader.items(piece)) {
+            item.check_parts()?;
+            for needed in item.needed() {
+                check(&infos, &needed)?;
             }
         }
         Ok(loader)
@@ -86,6 +92,11 @@ impl Loader {
     /// The checked configuration.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// How the checkpoint's matrices are quantized; none when all are floats.
+    pub fn resolver(&self) -> Option<&Resolver> {
+        self.resolver.as_ref()
     }
 
     /// Where the head comes from.
@@ -110,8 +121,7 @@ impl Loader {
     /// The tensors of the next piece; `None` when the model is complete.
     pub fn wants(&self) -> Option<Vec<String>> {
         let items = self.items(self.next);
-        let names = items.iter().flat_map(Item::needed).map(|n| n.name);
-        (self.next < self.pieces()).then(|| names.collect())
+        (self.next < self.pieces()).then(|| items.iter().flat_map(Item::names).collect())
     }
 
     /// Takes the wanted tensors, in the order that `wants` gave, and builds the piece.
@@ -146,21 +156,45 @@ impl Loader {
     fn items(&self, piece: usize) -> Vec<Item> {
         let (arch, layers) = (self.config.arch(), self.config.layers);
         if (1..=layers).contains(&piece) {
-            let rows = arch.rows.iter();
-            let of_row = |row| Item::of_row(&self.config, piece - 1, row);
-            return rows.map(of_row).collect();
+            let of_row = |row| self.stored(Item::of_row(&self.config, piece - 1, row));
+            return arch.rows.iter().map(of_row).collect();
         }
         match (piece, self.head) {
             (0, _) => vec![Item::vocabulary(&self.config, arch.embed)],
-            (p, _) if p == layers + 1 => vec![Item {
-                module: arch.norm.into(),
-                form: Form::Vector(self.config.hidden),
-            }],
+            (p, _) if p == layers + 1 => {
+                let form = Form::Vector(self.config.hidden);
+                vec![Item::new(arch.norm.into(), form)]
+            }
             (p, Head::Own(module)) if p == layers + 2 => {
-                vec![Item::vocabulary(&self.config, module)]
+                vec![self.stored(Item::vocabulary(&self.config, module))]
             }
             _ => Vec::new(),
         }
+    }
+
+    /// A linear as this checkpoint stores it. The embedding is none: it is always floats.
+    fn stored(&self, mut item: Item) -> Item {
+        let resolver = self.resolver.as_ref();
+        let resolver = resolver.filter(|_| matches!(item.form, Form::Matrix { .. }));
+        item.quantized = resolver.and_then(|r| {
+            Some(Quantized {
+                layout: r.layout,
+                scheme: r.scheme(&item.module)?,
+                parts: self.parts(&item.module),
+            })
+        });
+        item
+    }
+
+    /// Those tensors of a quantized module that the checkpoint has.
+    fn parts(&self, module: &str) -> Vec<String> {
+        let endings = self.resolver.iter().flat_map(|r| r.layout.parts());
+        let present = endings.filter(|part| self.has(module, part));
+        present.map(|part| format!("{module}.{part}")).collect()
+    }
+
+    fn has(&self, module: &str, tensor: &str) -> bool {
+        self.names.contains(&format!("{module}.{tensor}"))
     }
 
     /// A vocabulary that differs from the embedding is the config's fault more often than not.

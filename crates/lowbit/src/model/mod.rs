@@ -1,6 +1,7 @@
 //! Architectures as data and the one forward pass that they share.
 
 pub mod arch;
+mod archs;
 pub mod config;
 mod fields;
 pub mod forward;

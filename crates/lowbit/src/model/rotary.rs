@@ -1,7 +1,8 @@
 //! Cosines and sines of the rotary embedding, by position.
 //!
 //! Frequencies are computed in f32 in the order of operations of transformers
-//! (`modeling_rope_utils.py`), because an angle at position p carries p times their error.
+//! (`modeling_rope_utils.py`), because an angle at position p carries p times their error. Its
+//! power function is within an ulp; the correctly rounded one here agrees with it where tested.
 
 use super::config::{Config, RopeScaling};
 use crate::maths;
@@ -10,7 +11,10 @@ use crate::maths;
 pub fn frequencies(config: &Config) -> Vec<f32> {
     let (dim, theta) = (config.head_dim as f32, config.rope_theta as f32);
     let pairs = 0..config.head_dim / 2;
-    let plain = pairs.map(|i| 1.0 / maths::powf(theta, (2 * i) as f32 / dim));
+    let plain = pairs.map(|i| {
+        let exponent = (2 * i) as f32 / dim;
+        1.0 / maths::pow_f64(f64::from(theta), f64::from(exponent)) as f32
+    });
     match config.rope_scaling {
         RopeScaling::None => plain.collect(),
         RopeScaling::Linear { factor } => plain.map(|f| f / factor as f32).collect(),

@@ -5,7 +5,9 @@ use super::config::Config;
 use super::ops::Part;
 use super::{Block, Slotted, Stored};
 use crate::error::{Code, Error, Result};
-use crate::tensor::Tensor;
+use crate::layout::Layout;
+use crate::scheme::Scheme;
+use crate::tensor::{Dtype, Tensor};
 use std::sync::Arc;
 
 /// One matrix of a block, by the names of its tensors in an unquantized checkpoint.
@@ -84,6 +86,17 @@ pub(super) struct Item {
     /// As in `model.layers.0.self_attn.q_proj`.
     pub(super) module: String,
     pub(super) form: Form,
+    /// How its matrix is stored, unless as one tensor of floats.
+    pub(super) quantized: Option<Quantized>,
+}
+
+/// A matrix in a layout.
+#[derive(Debug)]
+pub(super) struct Quantized {
+    pub(super) layout: &'static dyn Layout,
+    pub(super) scheme: Scheme,
+    /// Those of its tensors that the checkpoint has.
+    pub(super) parts: Vec<String>,
 }
 
 /// What a weight is.
@@ -111,7 +124,16 @@ impl Item {
                 bias: bias.present(config),
             },
         };
-        Self { module, form }
+        Self::new(module, form)
+    }
+
+    /// A weight that is stored as floats.
+    pub(super) fn new(module: String, form: Form) -> Self {
+        Self {
+            module,
+            form,
+            quantized: None,
+        }
     }
 
     /// The embedding or the head, `[vocabulary, hidden]`.
@@ -121,15 +143,14 @@ impl Item {
             cols: config.hidden,
             bias: false,
         };
-        let module = module.into();
-        Self { module, form }
+        Self::new(module.into(), form)
     }
 
     fn named(&self, tensor: &str) -> String {
         format!("{}.{tensor}", self.module)
     }
 
-    /// Its tensors when it is not quantized.
+    /// Its tensors of floats: all of them, or all but the matrix when that is quantized.
     pub(super) fn needed(&self) -> Vec<Needed> {
         let tensor = |name: &str, shape: &[usize]| Needed {
             name: self.named(name),
@@ -138,35 +159,94 @@ impl Item {
         match self.form {
             Form::Vector(len) => vec![tensor("weight", &[len])],
             Form::Matrix { rows, cols, bias } => {
-                let mut list = vec![tensor("weight", &[rows, cols])];
-                list.extend(bias.then(|| tensor("bias", &[rows])));
-                list
+                let weight = self.quantized.is_none();
+                let weight = weight.then(|| tensor("weight", &[rows, cols]));
+                let bias = bias.then(|| tensor("bias", &[rows]));
+                weight.into_iter().chain(bias).collect()
             }
         }
     }
 
-    /// Takes its tensors, as `needed` lists them, from the front of `tensors`.
+    /// Everything that `build` takes, in its order.
+    pub(super) fn names(&self) -> Vec<String> {
+        let parts = self.quantized.iter().flat_map(|q| q.parts.clone());
+        parts
+            .chain(self.needed().into_iter().map(|n| n.name))
+            .collect()
+    }
+
+    /// `missing-tensor` when the matrix is quantized and the checkpoint lacks one of its tensors.
+    pub(super) fn check_parts(&self) -> Result<()> {
+        let (Some(q), Form::Matrix { rows, cols, .. }) = (&self.quantized, self.form) else {
+            return Ok(());
+        };
+        // Their shapes are the layout's to judge, when it decodes them.
+        let outputs = q
+            .layout
+            .outputs(&self.module, &q.scheme, (rows, cols), Dtype::F32, false);
+        match outputs
+            .iter()
+            .find(|planned| !q.parts.contains(&planned.name))
+        {
+            None => Ok(()),
+            Some(planned) => {
+                let what = format!("tensor {:?} is missing", planned.name);
+                let remedy = format!("quantization_config says {} for it", q.scheme);
+                Err(Error::new(Code::MissingTensor, what)
+                    .at("the checkpoint")
+                    .remedy(remedy))
+            }
+        }
+    }
+
+    /// Takes its tensors, as `names` lists them, from the front of `tensors`.
     pub(super) fn build(
         &self,
         tensors: &mut impl Iterator<Item = Tensor>,
     ) -> Result<Slotted<Stored>> {
-        let mut parts = Vec::new();
-        for wanted in self.needed() {
-            let tensor = tensors.next().filter(|t| t.name == wanted.name);
-            let tensor = tensor.ok_or_else(|| {
-                let what = format!("tensor {:?} was asked for and not supplied", wanted.name);
-                Error::new(Code::Internal, what)
-            })?;
-            wanted.check(&tensor.shape)?;
-            parts.push(tensor);
-        }
-        match self.form {
-            Form::Vector(_) => Ok(Slotted::Vector(floats(&parts[0])?)),
-            Form::Matrix { .. } => Ok(Slotted::Matrix {
-                bias: parts.get(1).map(floats).transpose()?,
-                weight: Stored::Dense(parts.swap_remove(0)),
-            }),
-        }
+        let (rows, cols, bias) = match self.form {
+            Form::Vector(_) => return Ok(Slotted::Vector(floats(&self.take("weight", tensors)?)?)),
+            Form::Matrix { rows, cols, bias } => (rows, cols, bias),
+        };
+        let weight = match &self.quantized {
+            None => Stored::Dense(self.take("weight", tensors)?),
+            Some(quantized) => {
+                let parts: Vec<_> = tensors.take(quantized.parts.len()).collect();
+                let decoded = quantized
+                    .layout
+                    .decode(&self.module, &quantized.scheme, &parts);
+                let matrix = decoded.map_err(|e| e.at("the checkpoint"))?;
+                let wanted = Needed {
+                    name: self.module.clone(),
+                    shape: vec![rows, cols],
+                };
+                wanted.check(&[matrix.rows, matrix.cols])?;
+                Stored::Quantized(matrix)
+            }
+        };
+        let bias = bias.then(|| self.take("bias", tensors).and_then(|t| floats(&t)));
+        Ok(Slotted::Matrix {
+            weight,
+            bias: bias.transpose()?,
+        })
+    }
+
+    /// The next tensor, which must be the named one of this module and of the right shape.
+    fn take(&self, name: &str, tensors: &mut impl Iterator<Item = Tensor>) -> Result<Tensor> {
+        let needed = self
+            .needed()
+            .into_iter()
+            .find(|n| n.name == self.named(name));
+        let found = tensors.next().zip(needed).filter(|(t, n)| t.name == n.name);
+        let Some((tensor, needed)) = found else {
+            let what = format!(
+                "tensor {:?} was asked for and not supplied",
+                self.named(name)
+            );
+            return Err(Error::new(Code::Internal, what));
+        };
+        needed.check(&tensor.shape)?;
+        Ok(tensor)
     }
 }
 

@@ -3,7 +3,9 @@
 use super::Host;
 use crate::cpu::{Compute, Isa};
 use crate::error::Code;
+use crate::layout::{LAYOUTS, Layout};
 use crate::model::arch::ARCHS;
+use crate::round::{Method, ROUNDERS};
 use serde_json::{Value, json};
 
 pub(super) fn json(host: Host) -> String {
@@ -19,11 +21,35 @@ pub(super) fn json(host: Host) -> String {
             "threadsMax": host.threads,
             "gpu": host.gpu && cfg!(feature = "gpu"),
         },
+        "methods": methods(),
+        "formats": formats(),
         "architectures": architectures(),
+        "schemes": SCHEMES,
         "computes": computes,
         "codes": codes(),
     })
     .to_string()
+}
+
+/// Schemes that people ask for most; others are spelt the same way.
+const SCHEMES: &[&str] = &[
+    "w4g128",
+    "w4g128-asym",
+    "w4g64",
+    "w4g32",
+    "w3g128",
+    "w8g128",
+    "w8",
+];
+
+fn methods() -> Value {
+    let row = |r: &Method| json!({"name": r.name, "about": r.about, "needsCalibration": r.needs_calibration});
+    ROUNDERS.iter().map(row).collect()
+}
+
+fn formats() -> Value {
+    let row = |l: &&dyn Layout| json!({"name": l.name(), "about": l.about(), "read": true, "write": true});
+    LAYOUTS.iter().map(row).collect()
 }
 
 fn architectures() -> Value {

@@ -11,6 +11,7 @@ mod catalog;
 mod device;
 mod files;
 mod guard;
+mod jobs;
 mod measure;
 mod models;
 mod parse;
@@ -21,6 +22,7 @@ mod tally;
 
 use crate::error::{Code, Error, Result};
 use crate::session::Engine;
+use jobs::Job;
 use models::Loading;
 use sessions::Session;
 use shelf::{Shelf, lock};
@@ -54,6 +56,7 @@ pub struct Port {
     host: Host,
     gpus: device::Gpus,
     next: AtomicU32,
+    jobs: Shelf<Job>,
     loading: Shelf<Loading>,
     engines: Mutex<BTreeMap<u32, Arc<Engine>>>,
     sessions: Shelf<Session>,
@@ -66,6 +69,7 @@ impl Port {
             host,
             gpus: device::Gpus::default(),
             next: AtomicU32::new(1),
+            jobs: Shelf::new("job"),
             loading: Shelf::new("model"),
             engines: Mutex::default(),
             sessions: Shelf::new("session"),
@@ -85,6 +89,26 @@ impl Port {
     /// Reads and checks `model.safetensors.index.json`, as JSON.
     pub fn index(&self, text: &[u8]) -> Result<String> {
         guard::caught(|| files::index(text))
+    }
+
+    /// Checks everything that can be checked before a tensor is read; the plan as JSON.
+    pub fn plan(&self, request: &str) -> Result<String> {
+        guard::caught(|| jobs::plan(request))
+    }
+
+    /// Opens a quantization job; `tokens` are the calibration samples one after another.
+    pub fn job_open(&self, request: &str, tokens: Vec<u32>) -> Result<u32> {
+        guard::caught(|| {
+            let job = Job::open(self.host, request, tokens)?;
+            let handle = self.handle()?;
+            self.jobs.put(handle, job);
+            Ok(handle)
+        })
+    }
+
+    /// Answers the job's last ask and computes until its next one.
+    pub fn job_poll(&self, job: u32, answer: Vec<Vec<u8>>) -> Result<Polled> {
+        guard::caught(|| self.jobs.lend(job)?.poll(answer))
     }
 
     /// Opens a model for loading; see `model_poll`.
@@ -159,6 +183,7 @@ impl Port {
     ///
     /// A model lives on while a session uses it; what is in use is dropped when its call ends.
     pub fn close(&self, handle: u32) {
+        self.jobs.close(handle);
         self.loading.close(handle);
         self.sessions.close(handle);
         let engine = lock(&self.engines).remove(&handle);

@@ -7,11 +7,13 @@ use serde_json::{Map, Value};
 
 /// Parses `text` into `T`; `option` names an unknown field and the nearest known one.
 pub(super) fn parse<T: DeserializeOwned>(what: &str, text: &str) -> Result<T> {
-    let value: Value = serde_json::from_str(text).map_err(|e| {
-        let about = format!("{what} is not JSON: {e}");
-        Error::new(Code::Internal, about)
-    })?;
-    from_value(what, value)
+    from_value(what, json(what, text)?)
+}
+
+/// Reads the text of a request, whatever is in it.
+pub(super) fn json(what: &str, text: &str) -> Result<Value> {
+    serde_json::from_str(text)
+        .map_err(|e| Error::new(Code::Internal, format!("{what} is not JSON: {e}")))
 }
 
 /// The same for a value that is already JSON, such as an object inside a request.

@@ -10,6 +10,7 @@
 //! Bound: `|y − ref| ≤ (log₂ d + log₂ n + 8) · ε · (1 + max_k Σ|q · k| / √d) · Σ p·|v|` with f32's
 //! ε: a score's absolute error is its probability's relative one.
 
+mod decode;
 #[cfg(feature = "gpu")]
 pub(crate) mod gpu;
 mod scalar;
