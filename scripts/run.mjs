@@ -55,11 +55,15 @@ export function run(command, args, { env = {}, cwd = root, quiet = false, timeou
   })
 }
 
-/** Like `run`, but a failure of the command is a failure of the script. */
-export async function must(command, args, options) {
+/** Like `run`, but a failure of the command is a failure of the script; `name` is what people call it. */
+export async function must(
+  command,
+  args,
+  { name = `${command} ${args[0] ?? ''}`, ...options } = {},
+) {
   const { code, signal } = await run(command, args, options)
   if (code === 0) return
-  throw new Failure(`${command} ${args[0] ?? ''} failed (${signal ?? `exit ${code}`})`)
+  throw new Failure(`${name} failed (${signal ?? `exit ${code}`}), see above`)
 }
 
 /** Runs a script's main function; one line instead of a stack for failures that explain themselves. */

@@ -9,9 +9,9 @@ import { ROOT } from './helpers.ts'
 /** Its name. */
 export const NAME: string = process.env['LOWBIT_BINDING'] ?? 'node'
 
-/** Opens a binding of its own. */
-export async function openBinding(): Promise<Binding> {
-  if (NAME === 'wasm') {
+/** Opens a binding of its own: the one under test, or the named one. */
+export async function openBinding(name: string = NAME): Promise<Binding> {
+  if (name === 'wasm') {
     const { wasmBinding } = await import('../ts/wasm.ts')
     return wasmBinding(readFile(join(ROOT, 'wasm/lowbit_bg.wasm')))
   }

@@ -1,11 +1,14 @@
 /** A binding made of one function: for those that are loaded late or live in a worker. */
 import type { Binding } from './binding.ts'
 
+/** What a function of the contract gives in the end. */
+export type Result<Name extends keyof Binding> = Awaited<ReturnType<Binding[Name]>>
+
 /** Passes a call on to where the binding is. */
 export type Call = <Name extends keyof Binding>(
   name: Name,
   args: Parameters<Binding[Name]>,
-) => ReturnType<Binding[Name]>
+) => Promise<Result<Name>>
 
 /** Every function of the contract, each passed on by `call`. */
 export function bindingOf(call: Call): Binding {
@@ -30,12 +33,9 @@ export function bindingOf(call: Call): Binding {
 /** Loads a binding when its first function is called. */
 export function lazyBinding(load: () => Promise<Binding>): Binding {
   let loaded: Promise<Binding> | undefined
-  const call: Call = (name, args): ReturnType<Binding[typeof name]> => {
+  return bindingOf(async (name, args) => {
     loaded ??= load()
-    // Each function takes exactly the arguments that its own name stands for.
-    return loaded.then((binding) => Reflect.apply(binding[name], binding, args)) as ReturnType<
-      Binding[typeof name]
-    >
-  }
-  return bindingOf(call)
+    const binding = await loaded
+    return Reflect.apply(binding[name], binding, args)
+  })
 }

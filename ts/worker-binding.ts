@@ -1,6 +1,6 @@
 /** A binding that lives in a worker of the page. */
 import type { Binding } from './binding.ts'
-import { bindingOf, type Call } from './calls.ts'
+import { bindingOf, type Result } from './calls.ts'
 import { LowbitError } from './error.ts'
 import type { Request, Response, Start, Thrown } from './worker.ts'
 
@@ -16,21 +16,22 @@ export interface WorkerOptions {
 export interface WorkerBinding {
   readonly binding: Binding
   /** Ends the worker with everything that it holds; later calls are refused. */
-  terminate(): void
+  readonly terminate: () => void
 }
 
+/** A promise of whatever the called function returns. */
 interface Waiting {
-  readonly resolve: (value: unknown) => void
-  readonly reject: (error: unknown) => void
+  resolve(value: unknown): void
+  reject(error: unknown): void
 }
 
 /** Starts the worker at the first call. */
 export function workerBinding(options: WorkerOptions = {}): WorkerBinding {
   const link = new Link(options)
-  const call: Call = (name, args): ReturnType<Binding[typeof name]> =>
-    // The worker answers each call with what the function of that name returns.
-    link.call(name, args) as ReturnType<Binding[typeof name]>
-  return { binding: bindingOf(call), terminate: () => link.end(ended('The worker was terminated')) }
+  return {
+    binding: bindingOf((name, args) => link.call(name, args)),
+    terminate: () => link.end(ended('The worker was terminated')),
+  }
 }
 
 class Link {
@@ -44,7 +45,10 @@ class Link {
     this.#options = options
   }
 
-  call(name: keyof Binding, args: readonly unknown[]): Promise<unknown> {
+  call<Name extends keyof Binding>(
+    name: Name,
+    args: Parameters<Binding[Name]>,
+  ): Promise<Result<Name>> {
     return new Promise((resolve, reject) => {
       if (this.#ended) throw this.#ended
       const worker = (this.#worker ??= this.#start())
@@ -59,7 +63,7 @@ class Link {
     this.#ended ??= reason
     this.#worker?.terminate()
     this.#worker = undefined
-    for (const { reject } of this.#waiting.values()) reject(this.#ended)
+    for (const waiting of this.#waiting.values()) waiting.reject(this.#ended)
     this.#waiting.clear()
   }
 
@@ -69,14 +73,13 @@ class Link {
     const worker = createWorker
       ? createWorker()
       : new Worker(new URL('./worker.js', import.meta.url), { type: 'module', name: 'lowbit' })
-    worker.onmessage = (event: MessageEvent<Response>) => this.#settle(event.data)
-    worker.onerror = (event) => {
-      const why = event.message || 'its script does not load'
-      this.end(ended(`The worker failed: ${why}`))
-    }
+    worker.addEventListener('message', (event: MessageEvent<Response>) => this.#settle(event.data))
+    worker.addEventListener('error', ({ message }) => {
+      this.end(ended(`The worker failed: ${message || 'its script does not load'}`))
+    })
     // A worker resolves addresses against its own script; callers mean the page.
     const url = wasmUrl === undefined ? undefined : new URL(wasmUrl, globalThis.location?.href).href
-    worker.postMessage({ wasmUrl: url } satisfies Start)
+    worker.postMessage({ wasmUrl: url } satisfies Start, [])
     return worker
   }
 
@@ -108,6 +111,7 @@ function errorOf({ message, code }: Thrown): Error {
 
 function ended(what: string): LowbitError {
   return new LowbitError('internal', what, {
-    remedy: 'load the page again; if it says so again, check wasmUrl and the content security policy',
+    remedy:
+      'load the page again; if it says so again, check wasmUrl and the content security policy',
   })
 }

@@ -33,7 +33,7 @@ export interface Thrown {
 
 /** The part of a worker's global scope that is used here. */
 interface Scope {
-  onmessage: ((event: MessageEvent) => void) | null
+  addEventListener(type: 'message', heard: (event: MessageEvent<Start | Request>) => void): void
   postMessage(message: Response, transfer: readonly Transferable[]): void
 }
 
@@ -41,12 +41,15 @@ let binding: Promise<Binding> | undefined
 
 /** Starts answering; what a page's worker does on its own. */
 function serve(scope: Scope): void {
-  scope.onmessage = (event: MessageEvent<Start>) => {
-    binding = wasmBinding(event.data.wasmUrl)
-    // The first call reports why the module does not load.
-    binding.catch(() => undefined)
-    scope.onmessage = (call: MessageEvent<Request>) => void answer(scope, call.data)
-  }
+  scope.addEventListener('message', ({ data }) => {
+    if ('id' in data) {
+      void answer(scope, data)
+    } else {
+      binding = wasmBinding(data.wasmUrl)
+      // The first call reports why the module does not load.
+      binding.catch(() => undefined)
+    }
+  })
 }
 
 async function answer(scope: Scope, { id, name, args }: Request): Promise<void> {

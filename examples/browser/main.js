@@ -37,10 +37,13 @@ async function loaded(signal) {
   if (current.key === key) return current.model
   await current.model?.dispose()
   current = { key: '', model: undefined }
-  const onProgress = ({ done, total }) => say(`Loading: ${Math.round((100 * done) / total)} %`)
   const opened = await load(model.value, { device: device.value, signal, onProgress })
   current = { key, model: opened }
   return opened
+}
+
+function onProgress({ done, total }) {
+  say(`Loading: ${Math.round((100 * done) / total)} %`)
 }
 
 async function write(running, signal) {

@@ -39,25 +39,34 @@ export function serve(root, port = 0) {
 }
 
 async function answer(root, request, response) {
-  if (request.method !== 'GET' && request.method !== 'HEAD') return response.writeHead(405).end()
-  const file = fileOf(root, request.url)
+  const isRead = request.method === 'GET' || request.method === 'HEAD'
+  const file = isRead && fileOf(root, request.url)
   const found = file && (await stat(file).catch(() => undefined))
-  if (!found?.isFile()) return response.writeHead(404).end()
-  const range = rangeOf(request.headers.range, found.size)
-  if (!range) return response.writeHead(416, { 'content-range': `bytes */${found.size}` }).end()
-  const [first, last] = range
-  response.writeHead(request.headers.range ? 206 : 200, {
+  if (found?.isFile()) send(request, response, { file, found })
+  else response.writeHead(isRead ? 404 : 405).end()
+}
+
+function send(request, response, { file, found }) {
+  const asked = request.headers.range
+  const range = rangeOf(asked, found.size)
+  if (!range) {
+    response.writeHead(416, { 'content-range': `bytes */${found.size}` }).end()
+    return
+  }
+  const { first, last } = range
+  response.writeHead(asked ? 206 : 200, {
     'accept-ranges': 'bytes',
     'cache-control': 'no-cache',
     'content-length': last - first + 1,
     'content-type': TYPES[extname(file)] ?? 'application/octet-stream',
     etag: `"${found.size}-${found.mtimeMs}"`,
-    ...(request.headers.range && { 'content-range': `bytes ${first}-${last}/${found.size}` }),
+    ...(asked && { 'content-range': `bytes ${first}-${last}/${found.size}` }),
   })
-  if (request.method === 'HEAD' || last < first) return response.end()
-  createReadStream(file, { start: first, end: last })
-    .on('error', () => response.destroy())
-    .pipe(response)
+  if (request.method === 'HEAD' || last < first) response.end()
+  else {
+    const body = createReadStream(file, { start: first, end: last })
+    body.on('error', () => response.destroy()).pipe(response)
+  }
 }
 
 /** The file that an address names; none outside the folder or behind a dot. */
@@ -70,12 +79,12 @@ function fileOf(root, address) {
 
 /** First and last byte, inclusive; the whole file without a range. */
 function rangeOf(header, size) {
-  if (!header) return [0, size - 1]
+  if (!header) return { first: 0, last: size - 1 }
   const parts = /^bytes=(\d+)-(\d*)$/.exec(header)
   if (!parts) return undefined
   const first = Number(parts[1])
   const last = Math.min(parts[2] ? Number(parts[2]) : size - 1, size - 1)
-  return first <= last ? [first, last] : undefined
+  return first <= last ? { first, last } : undefined
 }
 
 if (import.meta.url === pathToFileURL(process.argv[1]).href) {

@@ -46,5 +46,5 @@ async function napi(profile) {
   const cli = join(root, 'node_modules', '@napi-rs', 'cli', 'dist', 'cli.js')
   const args = ['build', '--platform', '--no-js', '--package', 'lowbit-node', '--profile', profile]
   const places = ['--manifest-path', 'crates/lowbit-node/Cargo.toml', '--output-dir', 'native']
-  await must(process.execPath, [cli, ...args, ...places])
+  await must(process.execPath, [cli, ...args, ...places], { name: 'napi build' })
 }

@@ -75,7 +75,7 @@ async function wasmPack(path, profile) {
 /** wasm-opt, then a check that the engine at hand accepts the result. */
 async function optimise(from, to) {
   const wasmOpt = join(root, 'node_modules', 'binaryen', 'bin', 'wasm-opt')
-  await must(process.execPath, [wasmOpt, '-O3', ...features, from, '-o', to])
+  await must(process.execPath, [wasmOpt, '-O3', ...features, from, '-o', to], { name: 'wasm-opt' })
   const [before, after] = [from, to].map((file) => readFileSync(file))
   if (!WebAssembly.validate(after))
     throw new Failure('wasm-opt wrote a module that this Node does not accept')

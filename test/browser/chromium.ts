@@ -31,7 +31,9 @@ export interface Chromium {
 }
 
 /** Opens the page; undefined, and a word about it, without a browser. */
-export async function openChromium(path = '/test/browser/page.html'): Promise<Chromium | undefined> {
+export async function openChromium(
+  path = '/test/browser/page.html',
+): Promise<Chromium | undefined> {
   if (!existsSync(EXECUTABLE)) return undefined
   const server = await serve(ROOT)
   const context: BrowserContext = await chromium.launchPersistentContext('', {
@@ -39,13 +41,14 @@ export async function openChromium(path = '/test/browser/page.html'): Promise<Ch
     headless: false,
     args: ARGS,
   })
+  const say = (what: string): void => void process.stderr.write(`page: ${what}\n`)
   const page = context.pages()[0] ?? (await context.newPage())
   page.on('console', (message) => {
     // Which files a model has is found out by asking for them.
     const isAnswer = message.text().startsWith('Failed to load resource')
-    if (message.type() === 'error' && !isAnswer) console.error(`page: ${message.text()}`)
+    if (message.type() === 'error' && !isAnswer) say(message.text())
   })
-  page.on('pageerror', (error) => console.error(`page: ${error.message}`))
+  page.on('pageerror', (error) => say(error.message))
   await page.goto(server.url + path)
   return {
     url: server.url,

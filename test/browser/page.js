@@ -1,6 +1,6 @@
 // What tests do inside the page, with values that cross to Node as JSON.
-import { createLowbit, load, memoryStore, quantize } from '/dist/index.browser.js'
-import { loadedOf } from '/dist/loaded.js'
+import { createLowbit, load, memoryStore, quantize } from '../../dist/index.browser.js'
+import { loadedOf } from '../../dist/loaded.js'
 
 /** Loads from an address, or from what `quantized` keeps under a name. */
 async function open(place, options) {

@@ -30,10 +30,10 @@ impl LayerCache {
         let append = append(gpu, room.heads, &room.now, [k, v], cache)?;
         let attend = attention(gpu, room.heads, &room.now, cache, [q, attended])?;
         Ok(Self {
-            append,
-            attend,
             keys,
             values,
+            append,
+            attend,
         })
     }
 }
@@ -53,8 +53,7 @@ pub struct GpuCache {
 impl GpuCache {
     /// `context` when one block's keys of `capacity` positions are more than a binding holds.
     pub(super) fn new(gpu: &Gpu, room: &Room, layers: usize, capacity: usize) -> Result<Self> {
-        let position_bytes = (room.heads.cache_width() * 4) as u64;
-        let most = usize::try_from(gpu.info().max_binding / position_bytes).unwrap_or(usize::MAX);
+        let most = Self::most(gpu, room);
         if capacity > most {
             let what = format!("a context of {capacity} tokens; the GPU binds {most} at once");
             return Err(Error::new(Code::Context, what).remedy(format!(
@@ -69,6 +68,12 @@ impl GpuCache {
             allocated,
             capacity,
         })
+    }
+
+    /// Positions of one block whose keys fit into a binding.
+    pub(super) fn most(gpu: &Gpu, room: &Room) -> usize {
+        let position_bytes = (room.heads.cache_width() * 4) as u64;
+        usize::try_from(gpu.info().max_binding / position_bytes).unwrap_or(usize::MAX)
     }
 
     /// Positions that are filled.

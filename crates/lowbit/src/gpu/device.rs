@@ -18,7 +18,7 @@ pub struct GpuOptions {
 /// What was got: for reports, `doctor` and the model's info.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GpuInfo {
-    /// Name that the driver gives; may be empty in a browser.
+    /// Name that the driver gives; most browsers give none.
     pub name: String,
     /// `vulkan`, `metal`, `dx12` or `webgpu`.
     pub backend: String,
@@ -223,7 +223,10 @@ fn check_limits(limits: &wgpu::Limits) -> Result<()> {
 
 fn info(adapter: &wgpu::AdapterInfo, limits: &wgpu::Limits) -> GpuInfo {
     GpuInfo {
-        name: adapter.name.clone(),
+        name: match &*adapter.name {
+            "" => "unnamed adapter".into(),
+            name => name.to_owned(),
+        },
         software: adapter.device_type == wgpu::DeviceType::Cpu,
         backend: match adapter.backend {
             wgpu::Backend::BrowserWebGpu => "webgpu".into(),

@@ -11,9 +11,10 @@
 
 use super::device::Gpu;
 use super::dispatch::{BLOCK, align};
+use super::order::{order, rearranged};
 use super::{bytes_from_f32, bytes_from_u32};
 use crate::error::{Code, Error, Result};
-use crate::matrix::{Floats, Integer, QuantizedMatrix, Scales, Zero};
+use crate::matrix::{Floats, QuantizedMatrix, Scales, Zero};
 use crate::model::Stored;
 use crate::pack;
 use crate::tensor::{Dtype, Tensor};
@@ -240,54 +241,6 @@ fn codes(gpu: &Gpu, m: &QuantizedMatrix) -> Result<Matrix> {
         bias: gpu.storage("no bias", 16)?,
         parts,
     })
-}
-
-/// What stands for no column in an order.
-const NO_COLUMN: u32 = u32::MAX;
-
-/// Columns group by group, each group padded to whole blocks; none when they lie so already.
-fn order(m: &Integer, cols: usize) -> Result<Option<Vec<u32>>> {
-    let groups = cols / m.group;
-    let group_of = |j: usize| {
-        m.group_of_col
-            .as_ref()
-            .map_or(j / m.group, |g| g[j] as usize)
-    };
-    let in_order = (0..cols).all(|j| group_of(j) == j / m.group);
-    if in_order && (groups == 1 || m.group.is_multiple_of(BLOCK)) {
-        return Ok(None);
-    }
-    let mut members = vec![Vec::new(); groups];
-    for j in 0..cols {
-        members[group_of(j)].push(j as u32);
-    }
-    if let Some(uneven) = members.iter().position(|g| g.len() != m.group) {
-        let what = format!(
-            "group {uneven} has {} columns, not {}",
-            members[uneven].len(),
-            m.group
-        );
-        return Err(Error::new(Code::Unsupported, what).remedy("use device \"cpu\""));
-    }
-    for group in &mut members {
-        group.resize(align(m.group), NO_COLUMN);
-    }
-    Ok(Some(members.concat()))
-}
-
-/// Codes of a row in an order, zero where there is no column.
-fn rearranged(codes: &[u8], order: Option<&[u32]>, cols_padded: usize) -> Vec<u8> {
-    match order {
-        Some(order) => {
-            let code = |j: &u32| codes.get(*j as usize).copied().unwrap_or(0);
-            order.iter().map(code).collect()
-        }
-        None => {
-            let mut padded = codes.to_vec();
-            padded.resize(cols_padded, 0);
-            padded
-        }
-    }
 }
 
 /// Bytes of a range of scales in their stored type.

@@ -13,6 +13,7 @@ mod dispatch;
 mod head;
 mod matrix;
 mod model;
+mod order;
 mod pipeline;
 mod product;
 mod record;

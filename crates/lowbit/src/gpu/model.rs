@@ -73,6 +73,10 @@ impl GpuModel {
     }
 
     /// Uploads the next block, in the order of the model.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "nobody needs it once it is uploaded"
+    )]
     pub fn push_block(&mut self, block: Block<Stored>) -> Result<()> {
         let place = format!("block {} on the GPU", self.blocks.len());
         let planned = plan(&self.gpu, &self.room, &block).map_err(|e| e.at(&place))?;
@@ -81,6 +85,10 @@ impl GpuModel {
     }
 
     /// Uploads the final norm and the head, `[vocabulary, hidden]`.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "nobody needs it once it is uploaded"
+    )]
     pub fn set_head(&mut self, norm: &[f32], head: Stored) -> Result<()> {
         let head = Head::new(&self.gpu, &self.room, norm, (&head, self.vocabulary))?;
         self.head = Some(head);
@@ -97,7 +105,13 @@ impl GpuModel {
         &self.gpu
     }
 
-    /// Room for the keys and values of one sequence, after the last block was pushed.
+    /// The longest context whose keys fit into one binding.
+    pub fn context_max(&self) -> usize {
+        GpuCache::most(&self.gpu, &self.room)
+    }
+
+    /// Room for the keys and values of one sequence, after the last block was pushed; `context`
+    /// beyond `context_max`.
     pub fn new_cache(&self, capacity_tokens: usize) -> Result<GpuCache> {
         GpuCache::new(&self.gpu, &self.room, self.blocks.len(), capacity_tokens)
     }

@@ -69,8 +69,9 @@ impl GpuProduct {
             to[..self.cols].copy_from_slice(from);
         }
         self.gpu.write(&self.input, &bytes_from_f32(&padded));
-        let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
-        let mut pass = encoder.begin_compute_pass(&Default::default());
+        let descriptor = wgpu::CommandEncoderDescriptor::default();
+        let mut encoder = self.gpu.device.create_command_encoder(&descriptor);
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         for _ in 0..repeats {
             self.product.record(&mut pass, self.tokens as u32);
         }

@@ -107,8 +107,9 @@ impl Bench {
         let gpu = &self.gpu;
         let usage = wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST;
         let staging = gpu.allocate("staging", output.size(), usage).unwrap();
-        let mut encoder = gpu.device.create_command_encoder(&Default::default());
-        let mut pass = encoder.begin_compute_pass(&Default::default());
+        let descriptor = wgpu::CommandEncoderDescriptor::default();
+        let mut encoder = gpu.device.create_command_encoder(&descriptor);
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         record(&mut pass);
         drop(pass);
         encoder.copy_buffer_to_buffer(output, 0, &staging, 0, output.size());

@@ -10,7 +10,7 @@ use crate::round::observer::Observer;
 /// Bytes that one read or write moves at most.
 pub(super) const PIECE_BYTES: u64 = 16 << 20;
 /// Activations that are in memory at a time, unless one sample alone is larger.
-const CHUNK_BYTES: usize = 32 << 20;
+const CHUNK_BYTES: usize = 16 << 20;
 /// Multiply-adds that one pass over a block should take at most.
 const PASS_WORK: u64 = 1 << 33;
 /// Tokens of a pass, at least: below this, weights are read more than used.

@@ -44,6 +44,11 @@ mod absent {
         }
 
         /// Never called.
+        pub fn context_max(&self) -> usize {
+            match *self {}
+        }
+
+        /// Never called.
         pub fn new_cache(&self, _capacity_tokens: usize) -> Result<GpuCache> {
             match *self {}
         }

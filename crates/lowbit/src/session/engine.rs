@@ -33,8 +33,11 @@ impl Engine {
         &self.model.config
     }
 
-    /// An empty cache for at most `capacity` tokens, limited by the model's context.
+    /// An empty cache for at most `capacity` tokens, limited by the model's context and by what a
+    /// GPU can bind.
     pub fn new_cache(&self, capacity: usize) -> Result<Cache> {
+        let limit = self.gpu.as_ref().map_or(usize::MAX, GpuModel::context_max);
+        let capacity = capacity.min(limit);
         let mut cache = Cache::new(self.config(), self.model.blocks.len(), capacity);
         if let Some(gpu) = &self.gpu {
             cache.gpu = Some(gpu.new_cache(cache.capacity())?);

@@ -68,17 +68,29 @@ impl Checkpoint {
             .iter()
             .flat_map(|f| tensors(&folder.join(f)))
             .collect();
+        let config = serde_json::from_slice(&bytes(&folder.join("config.json")));
+        let source = Source {
+            tensors: Vec::new(),
+            config: config.expect("a config"),
+        };
+        let mut checkpoint = Self { source, tensors };
+        checkpoint.list();
+        checkpoint
+    }
+
+    /// Adds a tensor or takes it in place of the one of its name.
+    pub(crate) fn add(&mut self, tensor: Tensor) {
+        self.tensors.insert(tensor.name.clone(), tensor);
+    }
+
+    /// Lists the tensors anew, after they were changed.
+    pub(crate) fn list(&mut self) {
         let info = |t: &Tensor| TensorInfo {
             name: t.name.clone(),
             dtype: t.dtype,
             shape: t.shape.clone(),
         };
-        let config = serde_json::from_slice(&bytes(&folder.join("config.json")));
-        let source = Source {
-            tensors: tensors.values().map(info).collect(),
-            config: config.expect("a config"),
-        };
-        Self { source, tensors }
+        self.source.tensors = self.tensors.values().map(info).collect();
     }
 
     /// Loads it for the CPU.
@@ -165,7 +177,16 @@ pub(crate) fn ids(tensor: &Tensor) -> Vec<u32> {
 
 /// Token ids of data/eval.txt with the tokenizer of novels-4m.
 pub(crate) fn eval_tokens() -> Vec<u32> {
-    let file = bytes(&root("test/fixtures/eval-tokens.bin"));
+    tokens("eval-tokens.bin")
+}
+
+/// The first 128 × 512 token ids of data/calibration.txt.
+pub(crate) fn calibration_tokens() -> Vec<u32> {
+    tokens("calibration-tokens.bin")
+}
+
+fn tokens(fixture: &str) -> Vec<u32> {
+    let file = bytes(&root("test/fixtures").join(fixture));
     let words = file.as_chunks::<2>().0.iter();
     words.map(|b| u32::from(u16::from_le_bytes(*b))).collect()
 }

@@ -123,7 +123,7 @@ fn check(bench: &Bench, name: &str, stored: &Stored, tokens: usize) {
         let gathered = |width: usize| bench.gpu.storage("gathered", (tokens * width * 4) as u64);
         let product = Product::new(&bench.gpu, &matrix, &now, io, gathered).unwrap();
         let found = bench.run(&output, rows, stride, |p| {
-            product.forced(p, tokens as u32, form)
+            product.forced(p, tokens as u32, form);
         });
         let name = format!(
             "{name} {rows}×{cols} m={tokens} {}",

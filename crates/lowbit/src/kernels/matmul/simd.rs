@@ -75,6 +75,7 @@ pub(super) trait Simd: Copy {
 macro_rules! methods {
     ($($name:ident($($arg:ident: $type:ty),*) -> $out:ty = $body:expr;)*) => {$(
         #[inline(always)]
+        #[allow(unused_unsafe, reason = "wasm's intrinsics are safe unless they read memory")]
         unsafe fn $name($($arg: $type),*) -> $out {
             // SAFETY: the caller has the instruction set and valid pointers, as `Simd` asks.
             unsafe { $body }

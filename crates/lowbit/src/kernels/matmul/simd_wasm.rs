@@ -98,14 +98,12 @@ fn dot4(acc: v128, codes: v128, low: Quad, high: Quad) -> v128 {
 
 /// Nibbles fit the 7-bit operand, so every engine gives the same, exact result.
 #[cfg(feature = "relaxed-simd")]
-#[inline(always)]
-unsafe fn dot4(acc: v128, codes: v128, low: Quad, high: Quad) -> v128 {
-    let mask = u8x16_splat(15);
-    // SAFETY: the build that has this feature is only loaded where relaxed SIMD exists.
-    unsafe {
-        let acc = i32x4_relaxed_dot_i8x16_i7x16_add(low.bytes, v128_and(codes, mask), acc);
-        i32x4_relaxed_dot_i8x16_i7x16_add(high.bytes, u8x16_shr(codes, 4), acc)
-    }
+#[inline]
+#[target_feature(enable = "relaxed-simd")]
+fn dot4(acc: v128, codes: v128, low: Quad, high: Quad) -> v128 {
+    let lower = v128_and(codes, u8x16_splat(15));
+    let acc = i32x4_relaxed_dot_i8x16_i7x16_add(low.bytes, lower, acc);
+    i32x4_relaxed_dot_i8x16_i7x16_add(high.bytes, u8x16_shr(codes, 4), acc)
 }
 
 /// # Safety

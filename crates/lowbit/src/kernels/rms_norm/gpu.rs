@@ -165,7 +165,7 @@ mod tests {
             let now = bench.now(tokens, 9, 0);
             let norm = head_norm(&bench.gpu, shape, &now, &weight, &values).unwrap();
             let found = bench.run(&values, heads * width, stride, |p| {
-                norm.record(p, tokens as u32)
+                norm.record(p, tokens as u32);
             });
             let mut wanted = x.clone();
             let cpu = Cpu::with_isa(Isa::Scalar);

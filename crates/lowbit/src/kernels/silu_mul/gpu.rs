@@ -58,7 +58,7 @@ mod tests {
             let output = bench.guarded(&gate, stride, stride);
             let dispatch = silu_mul(&bench.gpu, stride, &now, &input, &output).unwrap();
             let found = bench.run(&output, stride, stride, |p| {
-                dispatch.record(p, tokens as u32)
+                dispatch.record(p, tokens as u32);
             });
             let mut wanted = gate.clone();
             crate::kernels::silu_mul::silu_mul(&Cpu::with_isa(Isa::Scalar), &mut wanted, &up);

@@ -1,0 +1,118 @@
+//! Loading a checkpoint whose linears are quantized.
+
+mod support;
+
+use lowbit::cpu::{Compute, Cpu};
+use lowbit::layout::{Layout, compressed_tensors::CURRENT};
+use lowbit::model::config::Config;
+use lowbit::model::load::Loader;
+use lowbit::model::weights;
+use lowbit::round::gptq::GptqOptions;
+use lowbit::round::observer::Observer;
+use lowbit::round::{RoundOptions, rtn};
+use lowbit::tensor::{Dtype, Tensor, bytes_from_f32};
+use lowbit::{Code, Scheme};
+use support::{Checkpoint, Sequence};
+
+/// Every linear of `name` rounded: in compressed-tensors, and as the floats that it stands for.
+fn rounded(name: &str, scheme: &str) -> (Checkpoint, Checkpoint) {
+    let cpu = Cpu::single();
+    let scheme: Scheme = scheme.parse().expect("a scheme");
+    let (mut packed, mut dense) = (Checkpoint::open(name), Checkpoint::open(name));
+    let config = Config::from_json(&packed.source.config).expect("a config");
+    let options = RoundOptions {
+        observer: Observer::MinMax,
+        scale_dtype: Dtype::BF16,
+        gptq: GptqOptions::default(),
+    };
+    let mut assignment = Vec::new();
+    for linear in (0..config.layers).flat_map(|layer| weights::linears(&config, layer)) {
+        let source = packed.tensors.remove(&linear.weight).expect("a weight");
+        let floats = source.view().and_then(|t| t.to_f32()).expect("floats");
+        let (rows, cols) = (linear.rows, linear.cols);
+        let matrix = rtn::round(&floats, rows, cols, &scheme, &options, &cpu).expect("codes");
+        for tensor in CURRENT
+            .encode(&linear.module, &matrix, &scheme)
+            .expect("tensors")
+        {
+            packed.tensors.insert(tensor.name.clone(), tensor);
+        }
+        let mut values = vec![0.0; rows * cols];
+        for (row, out) in values.chunks_mut(cols).enumerate() {
+            matrix.dequantize_row(row, out).expect("a row");
+        }
+        let bytes = bytes_from_f32(Dtype::F32, &values).expect("bytes");
+        let (name, shape) = (linear.weight, vec![rows, cols]);
+        dense.add(Tensor {
+            name,
+            dtype: Dtype::F32,
+            shape,
+            bytes,
+        });
+        assignment.push((linear.module, scheme));
+    }
+    let ignored = vec!["lm_head".to_owned()];
+    packed.source.config["quantization_config"] = CURRENT.config(&assignment, &ignored, false);
+    packed.list();
+    dense.list();
+    (packed, dense)
+}
+
+#[test]
+fn codes_give_the_logits_of_the_floats_that_they_stand_for() {
+    let cpu = Cpu::new(lowbit::Isa::detect(), 2).expect("threads");
+    for (name, scheme) in [
+        ("tiny-llama", "w4g32"),
+        ("tiny-llama-linear", "w8"),
+        ("tiny-qwen3", "w3g32-asym"),
+    ] {
+        let (packed, dense) = rounded(name, scheme);
+        let tokens: Vec<u32> = (2..40).collect();
+        let logits = |c: &Checkpoint| {
+            let model = c.load(&cpu, Compute::F32).expect("a model");
+            Sequence::new(&cpu, &model).logits(&tokens)
+        };
+        let (packed, dense) = (logits(&packed), logits(&dense));
+        let differences = packed.iter().zip(&dense).map(|(a, b)| (a - b).abs());
+        let worst = differences.fold(0.0, f32::max);
+        assert!(worst <= 1e-4, "{name} {scheme}: {worst:e}");
+    }
+}
+
+#[test]
+fn a_missing_part_is_named_before_anything_is_read() {
+    let (mut packed, _) = rounded("tiny-qwen3", "w4g32");
+    let name = "model.layers.1.mlp.up_proj.weight_scale";
+    packed.tensors.remove(name);
+    packed.list();
+    let e = Loader::new(&packed.source).unwrap_err();
+    assert_eq!(e.code, Code::MissingTensor);
+    assert!(e.to_string().contains(name), "{e}");
+}
+
+#[test]
+fn a_matrix_of_other_sizes_than_the_config_is_refused() {
+    let cpu = Cpu::single();
+    let (mut packed, _) = rounded("tiny-qwen3", "w4g32");
+    let module = "model.layers.0.self_attn.q_proj";
+    let other = "model.layers.0.self_attn.k_proj";
+    for part in CURRENT.parts() {
+        if let Some(mut tensor) = packed.tensors.get(&format!("{other}.{part}")).cloned() {
+            tensor.name = format!("{module}.{part}");
+            packed.add(tensor);
+        }
+    }
+    packed.list();
+    let e = packed.load(&cpu, Compute::F32).unwrap_err();
+    assert_eq!(e.code, Code::Shape, "{e}");
+    assert!(e.to_string().contains(module), "{e}");
+}
+
+#[test]
+fn another_tools_method_is_unsupported_by_name() {
+    let mut checkpoint = Checkpoint::open("tiny-qwen3");
+    checkpoint.source.config["quantization_config"] = serde_json::json!({ "quant_method": "quip" });
+    let e = Loader::new(&checkpoint.source).unwrap_err();
+    assert_eq!(e.code, Code::Unsupported);
+    assert!(e.to_string().contains("quip"), "{e}");
+}
