@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 /** A loaded model: what `load` returns. */
 import type { Binding } from './binding.ts'
 import { type Checkpoint, openCheckpoint, readTensor, requestText } from './checkpoint.ts'
