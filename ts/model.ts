@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 /** A loaded model: what `load` returns. */
 // Projects that target an older library still know `Symbol.asyncDispose`.
 /// <reference lib="esnext.disposable" preserve="true" />

@@ -22,10 +22,12 @@ pub(super) fn write(assignment: &[(String, Scheme)], ignored: &[String], by_inde
             None => schemes.push((*scheme, vec![module])),
         }
     }
-    // Stable: of two equally common ones the first comes first.
-    schemes.sort_by_key(|(_, modules)| std::cmp::Reverse(modules.len()));
+    // The commonest comes last: compressed-tensors stops at the first target that fits and warns of
+    // names that it then never looks for.
+    schemes.sort_by_key(|(_, modules)| modules.len());
+    let last = schemes.len().saturating_sub(1);
     let group = |(i, (scheme, modules)): (usize, &(Scheme, Vec<&str>))| {
-        let targets = if i == 0 {
+        let targets = if i == last {
             json!(["Linear"])
         } else {
             json!(modules)
