@@ -1,10 +1,12 @@
 // The binding under test is chosen by LOWBIT_BINDING: node (default), wasm, or chromium.
 const binding = process.env.LOWBIT_BINDING ?? 'node'
 
-// What has nothing to do with the binding runs once, beside the native one.
+// The rest has nothing to do with the binding, or has one of its own, and runs once.
+const onBoth = ['binding', 'malformed', 'novels', 'reference']
+
 const files = {
   node: ['test/**/*.test.ts', '!test/browser/**'],
-  wasm: ['test/**/*.test.ts', '!test/browser/**', '!test/tidy.test.ts', '!test/package.test.ts'],
+  wasm: onBoth.map((name) => `test/${name}.test.ts`),
   chromium: ['test/browser/**/*.test.ts'],
 }
 

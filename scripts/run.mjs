@@ -71,7 +71,7 @@ export async function main(body) {
   try {
     process.exitCode = (await body()) ?? 0
   } catch (error) {
-    if (!(error instanceof Failure)) throw error
+    if (!(error instanceof Failure) && error?.name !== 'LowbitError') throw error
     process.stderr.write(`lowbit: error: ${error.message}\n`)
     process.exitCode = 1
   }

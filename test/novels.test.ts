@@ -66,7 +66,6 @@ test(`${NAME}: wrong schemes and shapes are refused in the plan`, async (t) => {
     [{ method: 'gtpq' }, 'option'],
     [{ format: 'ggml' }, 'option'],
     [{ ignore: ['re:('] }, 'unsupported'],
-    [{ scheme: 'w3g128' }, 'scheme'],
   ] as const
   for (const [options, code] of wrong) {
     const error = await t.throwsAsync(

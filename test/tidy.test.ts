@@ -1,6 +1,6 @@
 /** Rules that hold for every file of the repository, so that no review has to repeat them. */
 import { execFileSync } from 'node:child_process'
-import { readFileSync } from 'node:fs'
+import { readFileSync, statSync } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import test from 'ava'
@@ -11,7 +11,8 @@ const files = execFileSync('git', ['ls-files', '--cached', '--others', '--exclud
   encoding: 'utf8',
 })
   .split('\n')
-  .filter((file) => file !== '' && !file.endsWith('/'))
+  // Not what was just deleted, nor links to folders.
+  .filter((file) => statSync(join(root, file), { throwIfNoEntry: false })?.isFile())
 
 const sources = files.filter((file) => /\.(rs|ts|mjs|wgsl)$/.test(file))
 const rust = sources.filter((file) => file.startsWith('crates/lowbit/src/') && file.endsWith('.rs'))

@@ -1,4 +1,7 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 /** A loaded model: what `load` returns. */
+// Projects that target an older library still know `Symbol.asyncDispose`.
+/// <reference lib="esnext.disposable" preserve="true" />
 import type { Binding } from './binding.ts'
 import { type Checkpoint, openCheckpoint, readTensor, requestText } from './checkpoint.ts'
 import { errorFrom, LowbitError, throwIfAborted } from './error.ts'

@@ -8,14 +8,7 @@ import { filesUnder, once } from './stamp.mjs'
 export function buildTs() {
   return once({
     name: 'ts',
-    inputs: [
-      'ts',
-      'types',
-      'tsconfig.json',
-      'package-lock.json',
-      'wasm/lowbit.d.ts',
-      'scripts/build/ts.mjs',
-    ],
+    inputs: ['ts', 'types', 'tsconfig.json', 'package-lock.json', 'scripts/build/ts.mjs'],
     facts: [],
     outputs: () => filesUnder('dist'),
     build: tsc,

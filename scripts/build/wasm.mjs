@@ -1,5 +1,5 @@
-// The browser module: wasm/lowbit.js with its types and wasm/lowbit_bg.wasm.
-import { copyFileSync, mkdirSync, readFileSync, renameSync, rmSync } from 'node:fs'
+// The browser module: wasm/lowbit.js and wasm/lowbit_bg.wasm.
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { ask, Failure, must, root, say, systemPath } from '../run.mjs'
 import { filesUnder, once } from './stamp.mjs'
@@ -17,6 +17,11 @@ const features = [
   '--enable-reference-types',
   '--enable-multivalue',
 ]
+
+// The types of ts/ are the same whether or not there is a module, current or not.
+const types = `export { default } from '../types/wasm/lowbit.js'
+export * from '../types/wasm/lowbit.js'
+`
 
 /** Builds it with the toolchain and tools that set-up found. */
 export function buildWasm(wasm, { profile = 'release' } = {}) {
@@ -47,29 +52,17 @@ async function wasmPack(path, profile) {
     CARGO_TARGET_DIR: join(root, 'target', 'wasm'),
   }
   const kind = profile === 'release' ? ['--release'] : ['--profile', profile]
-  const args = [
-    'build',
-    '--target',
-    'web',
-    '--mode',
-    'no-install',
-    '--no-opt',
-    '--no-pack',
-    ...kind,
-  ]
-  const places = ['--out-name', 'lowbit', '--out-dir', pack, 'crates/lowbit-wasm']
-  await must(
-    'wasm-pack',
-    [...args.slice(0, 1), places.at(-1), ...args.slice(1), ...places.slice(0, -1)],
-    { env },
-  )
+  const plain = ['--mode', 'no-install', '--no-opt', '--no-pack', '--no-typescript']
+  const places = ['--target', 'web', '--out-name', 'lowbit', '--out-dir', pack]
+  await must('wasm-pack', ['build', 'crates/lowbit-wasm', ...kind, ...plain, ...places], { env })
   const optimised = join(pack, 'optimised.wasm')
   await optimise(join(pack, 'lowbit_bg.wasm'), optimised)
   const out = join(root, 'wasm')
   rmSync(out, { recursive: true, force: true })
   mkdirSync(out)
-  for (const file of ['lowbit.js', 'lowbit.d.ts']) copyFileSync(join(pack, file), join(out, file))
+  renameSync(join(pack, 'lowbit.js'), join(out, 'lowbit.js'))
   renameSync(optimised, join(out, 'lowbit_bg.wasm'))
+  writeFileSync(join(out, 'lowbit.d.ts'), types)
 }
 
 /** wasm-opt, then a check that the engine at hand accepts the result. */

@@ -15,6 +15,9 @@ Examples:
 
 /reset begins again, /exit or the end of input ends.`
 
+/** Shown where a line is expected. */
+const INVITATION = '> '
+
 /** Adds the command. */
 export const registerChat: Register = (program, context) => {
   const command = program
@@ -45,14 +48,17 @@ async function converse(context: Context, model: Model, flags: Flags): Promise<v
   const first: readonly Message[] =
     flags.system === undefined ? [] : [{ role: 'system', content: flags.system }]
   let messages = [...first]
+  context.terminal.invite(INVITATION)
   for await (const line of context.lines()) {
     if (line === '/exit') return
     if (line === '/reset') messages = [...first]
-    if (line === '' || line === '/reset') continue
-    messages.push({ role: 'user', content: line })
-    const pieces = model.generate(messages, generateOptions(flags, context))
-    const { text } = await gather(pieces, context.terminal.out)
-    context.terminal.out('\n')
-    messages.push({ role: 'assistant', content: text })
+    else if (line !== '') {
+      messages.push({ role: 'user', content: line })
+      const pieces = model.generate(messages, generateOptions(flags, context))
+      const { text } = await gather(pieces, context.terminal.out)
+      context.terminal.out('\n')
+      messages.push({ role: 'assistant', content: text })
+    }
+    context.terminal.invite(INVITATION)
   }
 }

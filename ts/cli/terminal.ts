@@ -7,6 +7,8 @@ export interface Terminal {
   readonly out: (text: string) => void
   /** Writes a line for the reader. */
   readonly note: (line: string) => void
+  /** Invites the reader to type; says nothing where nobody does. */
+  readonly invite: (text: string) => void
   /** Shows how far a call is: a bar on a terminal, now and then a line elsewhere. */
   readonly progress: (progress: Progress) => void
   /** Takes the bar away. */
@@ -60,6 +62,9 @@ export function terminalOf(stdout: Sink, stderr: Sink): Terminal {
     note(line) {
       clear()
       stderr.write(`${line}\n`)
+    },
+    invite(text) {
+      if (stderr.isTTY) stderr.write(text)
     },
     progress,
     clear,

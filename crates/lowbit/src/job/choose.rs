@@ -53,7 +53,7 @@ pub(super) fn round_options(options: &Options) -> Result<RoundOptions> {
         return Err(Error::new(Code::Option, "block is 0").remedy("use for example 128"));
     }
     Ok(RoundOptions {
-        observer: Observer::parse(&options.observer)?,
+        observer: Observer::parse(options.observer_name())?,
         scale_dtype: Dtype::F32,
         gptq: GptqOptions {
             damp: options.damp,

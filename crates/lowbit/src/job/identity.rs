@@ -27,7 +27,7 @@ impl Identity {
             field("option format", &options.format),
             field("option ignore", &options.ignore.join(" ")),
             field("option layers", &json!(options.layers).to_string()),
-            field("option observer", &options.observer),
+            field("option observer", options.observer_name()),
             field(
                 "option scaleDtype",
                 options.scale_dtype.as_deref().unwrap_or(""),

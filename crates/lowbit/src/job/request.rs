@@ -72,8 +72,8 @@ pub struct Options {
     pub ignore: Vec<String>,
     /// Pattern and scheme; the first pattern that fits a module decides.
     pub layers: Vec<(String, String)>,
-    /// How scales are found: `minmax` or `mse`.
-    pub observer: String,
+    /// How scales are found: `minmax` or `mse`; what suits the method otherwise.
+    pub observer: Option<String>,
     /// Order of GPTQ's columns: `static`, `group` or `off`.
     pub act_order: String,
     /// GPTQ's damping, relative to the mean of the Hessian's diagonal.
@@ -94,13 +94,28 @@ impl Default for Options {
             format: "compressed-tensors".into(),
             ignore: vec!["lm_head".into()],
             layers: Vec::new(),
-            observer: "minmax".into(),
+            observer: None,
             act_order: "static".into(),
             damp: 0.01,
             block: 128,
             scale_dtype: None,
             seed: 0,
         }
+    }
+}
+
+impl Options {
+    /// The observer by name.
+    ///
+    /// GPTQ searches ranges unless told otherwise: on novels-4m w4g128 that takes mean KL from
+    /// .0049 to .0045 for little time. RTN keeps min-max, whose scales are the format's own.
+    pub(super) fn observer_name(&self) -> &str {
+        let own = if self.method == "rtn" {
+            "minmax"
+        } else {
+            "mse"
+        };
+        self.observer.as_deref().unwrap_or(own)
     }
 }
 

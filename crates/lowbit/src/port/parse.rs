@@ -18,7 +18,7 @@ pub(super) fn json(what: &str, text: &str) -> Result<Value> {
 
 /// The same for a value that is already JSON, such as an object inside a request.
 pub(super) fn from_value<T: DeserializeOwned>(what: &str, value: Value) -> Result<T> {
-    let Value::Object(map) = value else {
+    let Value::Object(map) = &value else {
         return Err(Error::new(Code::Option, format!("{what} is not an object")));
     };
     let known = fields::<T>();
@@ -30,8 +30,8 @@ pub(super) fn from_value<T: DeserializeOwned>(what: &str, value: Value) -> Resul
             None => error,
         });
     }
-    T::deserialize(Value::Object(map.clone())).map_err(|e| {
-        let field = culprit::<T>(&map).map_or(String::new(), |f| format!("{f}: "));
+    T::deserialize(&value).map_err(|e| {
+        let field = culprit::<T>(map).map_or(String::new(), |f| format!("{f}: "));
         Error::new(Code::Option, format!("{field}{e}")).at(what)
     })
 }

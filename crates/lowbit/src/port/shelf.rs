@@ -143,4 +143,19 @@ mod tests {
         assert_eq!(result.unwrap_err().code, Code::Internal);
         assert!(shelf.lend(7).unwrap_err().what.contains("not open"));
     }
+
+    #[test]
+    fn a_panic_while_awaiting_takes_the_item_too() {
+        let shelf = Shelf::new("session");
+        shelf.put(7, 1);
+        let lost = super::super::guard::caught_async(async {
+            let _loan = shelf.lend(7)?;
+            std::future::ready(()).await;
+            assert!(shelf.what.is_empty(), "half done");
+            Ok(())
+        });
+        let error = super::super::tests::ready(lost).unwrap_err();
+        assert_eq!(error.code, Code::Internal);
+        assert!(shelf.lend(7).unwrap_err().what.contains("not open"));
+    }
 }

@@ -2,14 +2,21 @@
 
 use super::device::GpuModel;
 use super::{Cache, Output, Want, top};
-use crate::cpu::Cpu;
+use crate::cpu::{Cpu, Isa};
 use crate::error::{Code, Error, Result};
 use crate::model::Model;
 use crate::model::config::Config;
 use crate::model::forward;
 
-/// Multiply-adds that one step of a prefill may take: about 100 ms on two slow cores.
-const STEP_WORK: usize = 4_000_000_000;
+/// Multiply-adds that one step of a prefill may take: about 100 ms on two slow cores, or on the
+/// one thread of a browser. Threads do not count, so that they do not decide where sums are cut.
+const fn step_work(isa: Isa) -> usize {
+    match isa {
+        Isa::Scalar => 100_000_000,
+        Isa::Simd128 => 500_000_000,
+        Isa::Neon | Isa::Avx2 | Isa::Avx512 => 4_000_000_000,
+    }
+}
 
 /// A model that sequences run on; it is shared, their caches are not.
 #[derive(Debug)]
@@ -50,7 +57,7 @@ impl Engine {
         let c = self.config();
         let block =
             c.hidden * (2 * c.heads + 2 * c.kv_heads) * c.head_dim + 3 * c.hidden * c.intermediate;
-        (STEP_WORK / (c.layers * block).max(1)).clamp(16, 256)
+        (step_work(self.cpu.isa) / (c.layers * block).max(1)).clamp(8, 256)
     }
 
     /// Runs `tokens` behind what `cache` holds; on an error the cache is as it was.

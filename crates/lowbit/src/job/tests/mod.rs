@@ -8,6 +8,7 @@ use crate::container::safetensors;
 use crate::cpu::{Cpu, Isa};
 use crate::error::Code;
 use crate::job::Plan;
+use crate::round::observer::Observer;
 use crate::tensor::Dtype;
 use store::{End, Store, noise};
 
@@ -54,6 +55,20 @@ fn output_is_what_the_plan_announces() {
             }
         }
     }
+}
+
+#[test]
+fn observer_suits_the_method_unless_named() {
+    let store = Store::new();
+    let observer = |method: &str, name: Option<&str>| {
+        let mut request = store.request(method);
+        request.options.observer = name.map(Into::into);
+        let plan = Plan::new(&request).unwrap();
+        plan.round_options(&plan.layers[0]).observer
+    };
+    assert_eq!(observer("rtn", None), Observer::MinMax);
+    assert_eq!(observer("gptq", None), Observer::Mse);
+    assert_eq!(observer("gptq", Some("minmax")), Observer::MinMax);
 }
 
 #[test]

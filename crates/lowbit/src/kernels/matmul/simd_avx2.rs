@@ -133,19 +133,19 @@ mod tests {
 
     /// Both products of one vector of codes with four (eight) inputs.
     #[target_feature(enable = "avx2,fma,f16c")]
-    unsafe fn plain(codes: &[u32; 8], x: &[i8; 8]) -> [[i32; 8]; 2] {
+    unsafe fn plain(codes: &[u32; 8], x: [i8; 8]) -> [[i32; 8]; 2] {
         // SAFETY: the caller has AVX2.
         unsafe { dots::<false>(codes, x) }
     }
 
     #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
-    unsafe fn vnni(codes: &[u32; 8], x: &[i8; 8]) -> [[i32; 8]; 2] {
+    unsafe fn vnni(codes: &[u32; 8], x: [i8; 8]) -> [[i32; 8]; 2] {
         // SAFETY: the caller has AVX-VNNI.
         unsafe { dots::<true>(codes, x) }
     }
 
     #[inline(always)]
-    unsafe fn dots<const VNNI: bool>(codes: &[u32; 8], x: &[i8; 8]) -> [[i32; 8]; 2] {
+    unsafe fn dots<const VNNI: bool>(codes: &[u32; 8], x: [i8; 8]) -> [[i32; 8]; 2] {
         let mut out = [[0; 8]; 2];
         // SAFETY: the caller has the instruction set; arrays are as long as vectors.
         unsafe {
@@ -163,7 +163,7 @@ mod tests {
         out
     }
 
-    fn expected(codes: &[u32; 8], x: &[i8; 8]) -> [[i32; 8]; 2] {
+    fn expected(codes: &[u32; 8], x: [i8; 8]) -> [[i32; 8]; 2] {
         let byte = |w: u32, b: usize| (w >> (8 * b) & 255) as i32;
         let x = x.map(i32::from);
         [
@@ -195,12 +195,12 @@ mod tests {
                 1 => -127,
                 _ => (random.bits() % 255) as u8 as i8,
             });
-            let wanted = expected(&codes, &x);
+            let wanted = expected(&codes, x);
             // SAFETY: checked above and below.
             unsafe {
-                assert_eq!(plain(&codes, &x), wanted, "{codes:x?} {x:?}");
+                assert_eq!(plain(&codes, x), wanted, "{codes:x?} {x:?}");
                 if is_x86_feature_detected!("avxvnni") {
-                    assert_eq!(vnni(&codes, &x), wanted, "{codes:x?} {x:?}");
+                    assert_eq!(vnni(&codes, x), wanted, "{codes:x?} {x:?}");
                 }
             }
         }
