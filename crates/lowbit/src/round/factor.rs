@@ -42,7 +42,7 @@ pub enum Factored {
     Failed(String),
 }
 
-/// A factorization under way, with the ladder of dampings (formats.md §2.1, GPTQModel).
+/// A factorization under way, with the ladder of dampings (after GPTQModel).
 #[derive(Debug)]
 pub struct Factoring {
     first_damp: f64,

@@ -1,5 +1,5 @@
 //! GPTQ: rounds a matrix column by column, later columns making up for earlier errors
-//! (arXiv 2210.17323; defaults of formats.md §2.1).
+//! (arXiv 2210.17323).
 //!
 //! ```text
 //! Hessian ─► Factoring (hessian.rs, factor.rs) ─► Factor ─┬─► Rounding of q_proj

@@ -154,7 +154,7 @@ fn broken_tensors_are_refused() {
 
 #[test]
 fn the_old_stream_of_three_bits_is_read() {
-    // The vector of formats.md §1.19: codes 3j mod 8, 32 of them.
+    // Worked out by hand from the bit order: codes 3j mod 8, 32 of them.
     let tensor = |part: &str, dtype, shape: &[usize], bytes: Vec<u8>| Tensor {
         name: format!("{BASE}.{part}"),
         dtype,
