@@ -21,23 +21,35 @@ async function prompts(fixture: string): Promise<Map<string, BigInt64Array>> {
   const header: Record<string, Entry> = JSON.parse(bytes.toString('utf8', 8, start))
   const found = Object.entries(header).filter(([name]) => name.endsWith('.tokens'))
   return new Map(
-    found.map(([name, { data_offsets: [begin, end] }]) => {
-      const data = Uint8Array.from(bytes.subarray(start + begin, start + end))
-      return [name.replace(/\.tokens$/, ''), new BigInt64Array(data.buffer)]
-    }),
+    found.map(
+      ([
+        name,
+        {
+          data_offsets: [begin, end],
+        },
+      ]) => {
+        const data = Uint8Array.from(bytes.subarray(start + begin, start + end))
+        return [name.replace(/\.tokens$/, ''), new BigInt64Array(data.buffer)]
+      },
+    ),
   )
 }
 
 async function main(): Promise<void> {
   const [checkpoint, out, fixture = FIXTURE] = process.argv.slice(2)
-  if (checkpoint === undefined || out === undefined) throw new Error('CHECKPOINT and OUT are missing')
+  if (checkpoint === undefined || out === undefined)
+    throw new Error('CHECKPOINT and OUT are missing')
   const model = await load(checkpoint, { device: 'cpu', compute: 'f32' })
   const tensors: Record<string, Planned> = {}
   for (const [name, ids] of await prompts(fixture)) {
     const logits = await model.logits(Uint32Array.from(ids, Number))
     const shape = [ids.length, logits.length / ids.length]
     const data = new Uint8Array(logits.buffer, logits.byteOffset, logits.byteLength)
-    tensors[`${name}.tokens`] = { dtype: 'I64', shape: [ids.length], data: new Uint8Array(ids.buffer) }
+    tensors[`${name}.tokens`] = {
+      dtype: 'I64',
+      shape: [ids.length],
+      data: new Uint8Array(ids.buffer),
+    }
     tensors[`${name}.logits`] = { dtype: 'F32', shape, data }
   }
   await model.dispose()
