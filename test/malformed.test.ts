@@ -14,19 +14,18 @@ import { fsStore } from '../ts/store/fs.ts'
 import { NAME, openApi, openBinding } from './binding.ts'
 import { sink } from './command-line.ts'
 import { counted, failsWith, ROOT, safetensors, tempFolder } from './helpers.ts'
-import { bytesOf, fileOf, malformed } from './malformed.ts'
+import { malformedFiles, malformedIndexes, truncatedFiles } from './malformed.ts'
 
 const api = await openApi()
-const { files, indexes } = await malformed()
 
 /** What a rejection may take beside the file's own header. */
 const MEMORY_BYTES_MAX = 64 << 20
 
 test(`${NAME}: every malformed file gives its code, from the facade and the command line`, async (t) => {
   const folder = await tempFolder(t)
-  for (const [i, entry] of files.entries()) {
+  for (const [i, entry] of [...malformedFiles(), ...truncatedFiles()].entries()) {
     const path = join(folder, `${i}.safetensors`)
-    const bytes = fileOf(entry)
+    const bytes = entry.files.get('model.safetensors') ?? new Uint8Array()
     await writeFile(path, bytes)
     const before = process.memoryUsage().rss
     t.is(await codeOf(() => api.inspect(path)), entry.code, entry.name)
@@ -38,14 +37,11 @@ test(`${NAME}: every malformed file gives its code, from the facade and the comm
 
 test(`${NAME}: every malformed index gives its code, from the facade and the command line`, async (t) => {
   const root = await tempFolder(t)
-  for (const [i, entry] of indexes.entries()) {
+  for (const [i, entry] of malformedIndexes().entries()) {
     const folder = join(root, `${i}`)
     await mkdir(folder)
     await writeFile(join(folder, 'config.json'), '{}')
-    await writeFile(join(folder, 'model.safetensors.index.json'), bytesOf(entry.index))
-    for (const [name, recipe] of Object.entries(entry.files)) {
-      await writeFile(join(folder, name), fileOf(recipe))
-    }
+    for (const [name, bytes] of entry.files) await writeFile(join(folder, name), bytes)
     t.is(await codeOf(() => api.inspect(folder)), entry.code, entry.name)
     await checkCommandLine(t, ['inspect', folder], entry)
   }

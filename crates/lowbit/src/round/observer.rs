@@ -136,12 +136,19 @@ impl Grid {
         Params { scale, zero }
     }
 
+    /// `clamp` without its check of the bounds, which would keep loops from vectorizing.
+    #[inline(always)]
+    fn limit(self, x: f32) -> f32 {
+        let x = if x < self.lo { self.lo } else { x };
+        if x > self.hi { self.hi } else { x }
+    }
+
     /// Unsigned codes of a group: `round(clamp(w / s + z, lo, hi)) − lo`, ties to even.
     #[inline(always)]
     pub(super) fn codes(self, values: &[f32], params: Params, codes: &mut [u8]) {
         let shift = -self.lo as u8;
         for (code, w) in codes.iter_mut().zip(values) {
-            let q = (w / params.scale + params.zero).clamp(self.lo, self.hi);
+            let q = self.limit(w / params.scale + params.zero);
             // The low byte of the sum's mantissa is the integer in two's complement.
             *code = ((q + ROUND).to_bits() as u8).wrapping_add(shift);
         }
@@ -189,7 +196,7 @@ fn range(values: &[f32]) -> (f32, f32) {
 #[inline(always)]
 fn error(values: &[f32], params: Params, grid: Grid) -> f32 {
     let distance = |w: f32| {
-        let q = to_even((w / params.scale + params.zero).clamp(grid.lo, grid.hi));
+        let q = to_even(grid.limit(w / params.scale + params.zero));
         maths::pow_2_4(((q - params.zero) * params.scale - w).abs())
     };
     let mut sums = [0.0f32; LANES];
