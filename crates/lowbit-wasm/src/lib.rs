@@ -2,7 +2,9 @@
 #![allow(
     missing_docs,
     missing_debug_implementations,
-    reason = "the contract is documented at ts/binding.ts and at lowbit::port"
+    clippy::unused_async,
+    clippy::needless_pass_by_value,
+    reason = "ts/binding.ts documents the functions, all asynchronous; JavaScript hands values"
 )]
 
 use js_sys::{Array, Float32Array, Object, Reflect, Uint8Array, Uint32Array};

@@ -14,9 +14,9 @@ use serde_json::{Value, json};
 fn request(text: &str) -> Result<Request> {
     let value = parse::json("quantization", text)?;
     if let Some(options) = value.get("options") {
-        from_value::<Options>("options", options.clone())?;
+        from_value::<Options>("options", options)?;
     }
-    from_value("quantization", value)
+    from_value("quantization", &value)
 }
 
 /// Everything that can be said before a tensor is read.

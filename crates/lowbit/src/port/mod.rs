@@ -7,6 +7,14 @@
 //! process. Whatever runs a model is `async`, because a browser's GPU cannot be waited for; what
 //! runs on the CPU works on the calling thread. Errors carry a code; panics become `internal`.
 
+#![cfg_attr(
+    target_arch = "wasm32",
+    allow(
+        clippy::arc_with_non_send_sync,
+        reason = "a browser's GPU objects stay on their one thread; natively the same code is shared"
+    )
+)]
+
 mod catalog;
 mod device;
 mod files;

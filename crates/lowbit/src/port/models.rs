@@ -48,7 +48,7 @@ pub(super) struct TensorRequest {
 /// Reads the list of a checkpoint's tensors.
 pub(super) fn tensors(list: Vec<Value>) -> Result<Vec<TensorInfo>> {
     let one = |value| {
-        let t: TensorRequest = from_value("tensors", value)?;
+        let t: TensorRequest = from_value("tensors", &value)?;
         let dtype = Dtype::parse(&t.dtype).map_err(|e| e.at(format!("tensor {:?}", t.name)))?;
         Ok(TensorInfo {
             name: t.name,

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 /// Parses `text` into `T`; `option` names an unknown field and the nearest known one.
 pub(super) fn parse<T: DeserializeOwned>(what: &str, text: &str) -> Result<T> {
-    from_value(what, json(what, text)?)
+    from_value(what, &json(what, text)?)
 }
 
 /// Reads the text of a request, whatever is in it.
@@ -17,8 +17,8 @@ pub(super) fn json(what: &str, text: &str) -> Result<Value> {
 }
 
 /// The same for a value that is already JSON, such as an object inside a request.
-pub(super) fn from_value<T: DeserializeOwned>(what: &str, value: Value) -> Result<T> {
-    let Value::Object(map) = &value else {
+pub(super) fn from_value<T: DeserializeOwned>(what: &str, value: &Value) -> Result<T> {
+    let Value::Object(map) = value else {
         return Err(Error::new(Code::Option, format!("{what} is not an object")));
     };
     let known = fields::<T>();
@@ -30,7 +30,7 @@ pub(super) fn from_value<T: DeserializeOwned>(what: &str, value: Value) -> Resul
             None => error,
         });
     }
-    T::deserialize(&value).map_err(|e| {
+    T::deserialize(value).map_err(|e| {
         let field = culprit::<T>(map).map_or(String::new(), |f| format!("{f}: "));
         Error::new(Code::Option, format!("{field}{e}")).at(what)
     })
