@@ -1,60 +1,93 @@
-/** The hostile files of `test/fixtures/malformed.json`, made when they are needed. */
-import { readFile } from 'node:fs/promises'
+/** Malformed containers as bytes, for tests of every way in; `fixtures/malformed.json` has the list. */
+import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
+import type { ErrorCode } from '../ts/error.ts'
 import { ROOT } from './helpers.ts'
 
-/** Bytes as Latin-1 text, or a text and how often; `$i` in it counts up. */
+/** A folder's files and the code that reading them must give. */
+export interface Malformed {
+  /** Number in the list of malformed inputs, 0 for a valid one, and what it is. */
+  readonly name: string
+  /** `ok` for those that must be accepted. */
+  readonly code: ErrorCode | 'ok'
+  /** By file name. */
+  readonly files: ReadonlyMap<string, Uint8Array>
+}
+
+/** Bytes as Latin-1 text, or such text and how often it is repeated, with `$i` counted up. */
 type Part = string | readonly [string, number]
 
-/** How a file is made. */
-export interface Recipe {
+/** Either all bytes of a file, or a header, its stated length if that lies, and zeros behind it. */
+interface Recipe {
   readonly raw?: readonly Part[]
   readonly header?: readonly Part[]
-  /** The length that is announced, if it is not the header's. */
   readonly length?: string
-  /** Bytes of zeros behind the header. */
   readonly data?: number
 }
 
-/** A file or an index, and the code that it deserves. */
-export interface Case extends Recipe {
+interface Case {
   readonly case: number
   readonly name: string
-  /** `ok` where nothing is wrong. */
-  readonly code: string
+  readonly code: ErrorCode | 'ok'
 }
 
-/** An index with its shards. */
-export interface IndexCase extends Case {
+interface IndexCase extends Case {
   readonly index: readonly Part[]
   readonly files: Readonly<Record<string, Recipe>>
 }
 
-/** All of them. */
-export async function malformed(): Promise<{
-  files: readonly Case[]
-  indexes: readonly IndexCase[]
-}> {
-  const text = await readFile(join(ROOT, 'test/fixtures/malformed.json'), 'utf8')
-  const table: { files: readonly Case[]; indexes: readonly IndexCase[] } = JSON.parse(text)
-  return table
+const table: { files: readonly (Case & Recipe)[]; indexes: readonly IndexCase[] } = JSON.parse(
+  readFileSync(join(ROOT, 'test/fixtures/malformed.json'), 'utf8'),
+)
+
+function bytesOf(parts: readonly Part[]): Buffer {
+  const repeat = (text: string, times: number): string =>
+    Array.from({ length: times }, (_, i) => text.replaceAll('$i', String(i))).join('')
+  const text = parts.map((part) => (typeof part === 'string' ? part : repeat(...part)))
+  return Buffer.from(text.join(''), 'latin1')
 }
 
-/** Bytes of parts. */
-export function bytesOf(parts: readonly Part[]): Uint8Array {
-  const texts = parts.map((part) =>
-    typeof part === 'string'
-      ? part
-      : Array.from({ length: part[1] }, (_, i) => part[0].replaceAll('$i', String(i))).join(''),
-  )
-  return Buffer.from(texts.join(''), 'latin1')
+function fileOf(recipe: Recipe): Uint8Array {
+  if (recipe.raw !== undefined) return bytesOf(recipe.raw)
+  const header = bytesOf(recipe.header ?? [])
+  const length = Buffer.alloc(8)
+  length.writeBigUInt64LE(BigInt(recipe.length ?? header.length))
+  return Buffer.concat([length, header, Buffer.alloc(recipe.data ?? 0)])
 }
 
-/** Bytes of a file. */
-export function fileOf({ raw, header = [], length, data = 0 }: Recipe): Uint8Array {
-  if (raw) return bytesOf(raw)
-  const text = bytesOf(header)
-  const start = Buffer.alloc(8)
-  start.writeBigUInt64LE(BigInt(length ?? text.length))
-  return Buffer.concat([start, text, Buffer.alloc(data)])
+function titled(one: Case): string {
+  return `case ${one.case}: ${one.name}`
+}
+
+/** Single files, each as `model.safetensors`. */
+export function malformedFiles(): Malformed[] {
+  return table.files.map((one) => ({
+    name: titled(one),
+    code: one.code,
+    files: new Map([['model.safetensors', fileOf(one)]]),
+  }))
+}
+
+/** Indexes with those of their shards that exist. */
+export function malformedIndexes(): Malformed[] {
+  return table.indexes.map((one) => ({
+    name: titled(one),
+    code: one.code,
+    files: new Map([
+      ['model.safetensors.index.json', bytesOf(one.index)],
+      ...Object.entries(one.files).map(([name, shard]) => [name, fileOf(shard)] as const),
+    ]),
+  }))
+}
+
+/** A valid file cut at and around every boundary of its structure. */
+export function truncatedFiles(): Malformed[] {
+  const header = '{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'
+  const whole = fileOf({ header: [header], data: 8 })
+  const start = 8 + header.length
+  return [0, 1, 7, 8, 9, start - 1, start, start + 1, whole.length - 1].map((cut) => ({
+    name: `case 13: cut at byte ${cut} of ${whole.length}`,
+    code: 'truncated',
+    files: new Map([['model.safetensors', whole.slice(0, cut)]]),
+  }))
 }
