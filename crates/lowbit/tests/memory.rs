@@ -2,17 +2,19 @@
 #![cfg(target_os = "linux")]
 
 use lowbit::container::{safetensors, shards};
+use std::fmt::Write;
 
 /// Peak resident memory in KiB since the last reset.
 fn peak() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|l| l.starts_with("VmHWM")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux has it");
+    let mut words = status.split_whitespace().skip_while(|w| *w != "VmHWM:");
+    let peak = words.nth(1).and_then(|kib| kib.parse().ok());
+    peak.expect("a number of KiB follows the name")
 }
 
 fn reset_peak() {
     // 5 resets the high-water mark: proc_pid_clear_refs(5).
-    std::fs::write("/proc/self/clear_refs", "5").unwrap();
+    std::fs::write("/proc/self/clear_refs", "5").expect("Linux has it");
 }
 
 fn file(header: &str) -> Vec<u8> {
@@ -24,7 +26,8 @@ fn crowded(last: &str) -> Vec<u8> {
     let mut header = String::with_capacity(99_000_000);
     header.push('{');
     for i in 0..safetensors::TENSORS_MAX - 1 {
-        header += &format!("\"{i:x}\":{{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}},");
+        let entry = r#""dtype":"U8","shape":[0],"data_offsets":[0,0]"#;
+        write!(header, "\"{i:x}\":{{{entry}}},").expect("text takes any text");
     }
     header += last;
     header.push('}');

@@ -1,4 +1,8 @@
 //! RTN against scales, zero points and codes of compressed-tensors (`test/fixtures/make_vectors.py`).
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test ends where its fixture is not as written"
+)]
 
 use lowbit::container::safetensors;
 use lowbit::layout::{Layout, compressed_tensors::CURRENT};

@@ -30,7 +30,7 @@ fn config_names_the_fewer_modules() {
     );
 }
 
-fn config(weights: Value, edit: impl Fn(&mut Value)) -> Result<Resolver> {
+fn config(weights: &Value, edit: impl Fn(&mut Value)) -> Result<Resolver> {
     let mut config = json!({
         "quant_method": "compressed-tensors", "format": "pack-quantized", "version": "0.19.0",
         "config_groups": { "group_0": { "targets": ["Linear"], "weights": weights } },
@@ -43,7 +43,7 @@ fn config(weights: Value, edit: impl Fn(&mut Value)) -> Result<Resolver> {
 #[test]
 fn targets_resolve_by_how_exact_they_are() {
     let group = |targets: Value, bits: u8| json!({ "targets": targets, "weights": { "num_bits": bits, "strategy": "channel" } });
-    let read = config(json!({}), |c| {
+    let read = config(&json!({}), |c| {
         c["config_groups"] = json!({
             "group_0": group(json!(["Linear"]), 2),
             "group_1": group(json!(["re:.*down"]), 4),
@@ -63,7 +63,7 @@ fn targets_resolve_by_how_exact_they_are() {
 #[test]
 fn version_decides_the_stream_of_three_bits() {
     let per_word = |bits: u8, version: Value| {
-        let read = config(json!({ "num_bits": bits, "strategy": "channel" }), |c| {
+        let read = config(&json!({ "num_bits": bits, "strategy": "channel" }), |c| {
             c["version"] = version.clone();
         });
         format!("{:?}", read.unwrap().layout).contains("PerWord")
@@ -75,76 +75,74 @@ fn version_decides_the_stream_of_three_bits() {
     assert!(!per_word(4, json!("0.9.0.a1")));
 }
 
+fn refused(weights: &Value, edit: impl Fn(&mut Value), code: Code, word: &str) {
+    let error = config(weights, edit).unwrap_err();
+    assert_eq!(error.code, code, "{error}");
+    assert!(error.to_string().contains(word), "{error}");
+}
+
 #[test]
-fn what_cannot_be_followed_is_named() {
-    let refused = |weights: Value, edit: &dyn Fn(&mut Value), code: Code, word: &str| {
-        let error = config(weights, edit).unwrap_err();
-        assert_eq!(error.code, code, "{error}");
-        assert!(error.to_string().contains(word), "{error}");
-    };
+fn settings_that_cannot_be_followed_are_named() {
     let good = json!({ "num_bits": 4, "strategy": "group", "group_size": 128, "observer": "mse" });
-    assert!(config(good.clone(), |_| {}).is_ok());
-    refused(
-        good.clone(),
-        &|c| c["format"] = json!("int-quantized"),
-        Code::Unsupported,
-        "int-quantized",
-    );
-    refused(
-        good.clone(),
-        &|c| c["kv_cache_scheme"] = json!({"num_bits": 8}),
-        Code::Unsupported,
-        "kv_cache",
-    );
-    refused(
-        good.clone(),
-        &|c| c["transform_config"] = json!({"config_groups": {}}),
-        Code::Unsupported,
-        "rotations",
-    );
+    assert!(config(&good, |_| {}).is_ok());
+    let rotations = json!({ "config_groups": {} });
+    let rows = [
+        (
+            "format",
+            json!("int-quantized"),
+            Code::Unsupported,
+            "int-quantized",
+        ),
+        (
+            "kv_cache_scheme",
+            json!({"num_bits": 8}),
+            Code::Unsupported,
+            "kv_cache",
+        ),
+        (
+            "transform_config",
+            rotations,
+            Code::Unsupported,
+            "rotations",
+        ),
+        ("ignore", json!([1]), Code::Config, "ignore"),
+        ("version", json!("new"), Code::Config, "version"),
+    ];
+    for (key, value, code, word) in rows {
+        refused(&good, |c| c[key] = value.clone(), code, word);
+    }
     let activations =
         |c: &mut Value| c["config_groups"]["group_0"]["input_activations"] = json!({"num_bits": 8});
-    refused(good.clone(), &activations, Code::Unsupported, "activations");
-    refused(
-        good.clone(),
-        &|c| c["ignore"] = json!([1]),
-        Code::Config,
-        "ignore",
-    );
-    refused(
-        good,
-        &|c| c["version"] = json!("new"),
-        Code::Config,
-        "version",
-    );
-    refused(
-        json!({"num_bits": 5, "strategy": "channel"}),
-        &|_| {},
-        Code::Unsupported,
-        "num_bits 5",
-    );
-    refused(
-        json!({"num_bits": 8, "type": "float"}),
-        &|_| {},
-        Code::Unsupported,
-        "float",
-    );
-    refused(
-        json!({"num_bits": 8, "strategy": "block"}),
-        &|_| {},
-        Code::Unsupported,
-        "block",
-    );
-    refused(
-        json!({"num_bits": 4, "strategy": "group"}),
-        &|_| {},
-        Code::Config,
-        "group_size",
-    );
-    refused(
-        json!({"num_bits": 4, "strategy": "channel", "colour": 1}),
-        &|_| {},
-        Code::Unsupported,
-        "colour",
-    );
+    refused(&good, activations, Code::Unsupported, "activations");
+}
+
+#[test]
+fn weights_that_cannot_be_followed_are_named() {
+    let unknown = json!({"num_bits": 4, "strategy": "channel", "colour": 1});
+    let rows = [
+        (
+            json!({"num_bits": 5, "strategy": "channel"}),
+            Code::Unsupported,
+            "num_bits 5",
+        ),
+        (
+            json!({"num_bits": 8, "type": "float"}),
+            Code::Unsupported,
+            "float",
+        ),
+        (
+            json!({"num_bits": 8, "strategy": "block"}),
+            Code::Unsupported,
+            "block",
+        ),
+        (
+            json!({"num_bits": 4, "strategy": "group"}),
+            Code::Config,
+            "group_size",
+        ),
+        (unknown, Code::Unsupported, "colour"),
+    ];
+    for (weights, code, word) in rows {
+        refused(&weights, |_| {}, code, word);
+    }
 }

@@ -80,76 +80,43 @@ fn decode_with(change: impl Fn(&mut Vec<Tensor>)) -> Result<QuantizedMatrix> {
     CURRENT.decode(BASE, &scheme, &tensors)
 }
 
+/// Overwrites bytes of one of the matrix's tensors.
+fn put(part: usize, at: usize, bytes: &[u8]) -> impl Fn(&mut Vec<Tensor>) + use<'_> {
+    move |t| t[part].bytes[at..at + bytes.len()].copy_from_slice(bytes)
+}
+
+#[test]
+fn broken_values_are_refused() {
+    assert!(decode_with(|_| {}).is_ok());
+    let rows: &[(usize, usize, &[u8], Code, &str)] = &[
+        (1, 4, &[0, 0, 0xc0, 0x7f], Code::Qparam, "scale NaN"),
+        (1, 4, &[0, 0, 0x80, 0x7f], Code::Qparam, "scale infinite"),
+        (1, 4, &[0; 4], Code::Qparam, "scale 0"),
+        (2, 8, &[17], Code::Scheme, "columns and groups"),
+        (2, 8, &[24], Code::Qparam, "more columns"),
+        (2, 0, &[0xff; 8], Code::Qparam, "negative rows"),
+        (4, 0, &[2], Code::Qparam, "group out of range"),
+        (4, 0, &[0xff; 4], Code::Qparam, "group −1"),
+        (4, 0, &[1], Code::Qparam, "unequal groups"),
+    ];
+    for (part, at, bytes, code, what) in rows {
+        let error = decode_with(put(*part, *at, bytes)).unwrap_err();
+        assert_eq!(error.code, *code, "{what}");
+    }
+}
+
 #[test]
 fn broken_tensors_are_refused() {
-    let put = |part: usize, at: usize, bytes: &'static [u8]| {
-        move |t: &mut Vec<Tensor>| t[part].bytes[at..at + bytes.len()].copy_from_slice(bytes)
-    };
     let code = |r: Result<QuantizedMatrix>| r.unwrap_err().code;
-    assert!(decode_with(|_| {}).is_ok());
     assert!(decode_with(|t| t.reverse()).is_ok(), "any order");
-    let nan: &'static [u8] = &[0, 0, 0xc0, 0x7f];
-    assert_eq!(code(decode_with(put(1, 4, nan))), Code::Qparam, "scale NaN");
-    assert_eq!(
-        code(decode_with(put(1, 4, &[0, 0, 0x80, 0x7f]))),
-        Code::Qparam,
-        "scale infinite"
-    );
-    assert_eq!(
-        code(decode_with(put(1, 4, &[0; 4]))),
-        Code::Qparam,
-        "scale 0"
-    );
-    assert_eq!(
-        code(decode_with(put(2, 8, &[17]))),
-        Code::Scheme,
-        "columns and groups"
-    );
-    assert_eq!(
-        code(decode_with(put(2, 8, &[24]))),
-        Code::Qparam,
-        "more columns"
-    );
-    assert_eq!(
-        code(decode_with(put(2, 0, &[0xff; 8]))),
-        Code::Qparam,
-        "negative rows"
-    );
-    assert_eq!(
-        code(decode_with(put(4, 0, &[2]))),
-        Code::Qparam,
-        "group out of range"
-    );
-    assert_eq!(
-        code(decode_with(put(4, 0, &[0xff; 4]))),
-        Code::Qparam,
-        "group −1"
-    );
-    assert_eq!(
-        code(decode_with(put(4, 0, &[1]))),
-        Code::Qparam,
-        "unequal groups"
-    );
-    assert_eq!(
-        code(decode_with(|t| t[0].shape = vec![10, 1])),
-        Code::Qparam,
-        "packed shape"
-    );
-    assert_eq!(
-        code(decode_with(|t| t[0].dtype = Dtype::F32)),
-        Code::Dtype,
-        "packed dtype"
-    );
-    assert_eq!(
-        code(decode_with(|t| t[0].bytes.truncate(8))),
-        Code::Shape,
-        "packed bytes"
-    );
-    assert_eq!(
-        code(decode_with(|t| drop(t.remove(3)))),
-        Code::MissingTensor,
-        "zero points"
-    );
+    let shape = decode_with(|t| t[0].shape = vec![10, 1]);
+    assert_eq!(code(shape), Code::Qparam, "packed shape");
+    let dtype = decode_with(|t| t[0].dtype = Dtype::F32);
+    assert_eq!(code(dtype), Code::Dtype, "packed dtype");
+    let short = decode_with(|t| t[0].bytes.truncate(8));
+    assert_eq!(code(short), Code::Shape, "packed bytes");
+    let missing = decode_with(|t| drop(t.remove(3)));
+    assert_eq!(code(missing), Code::MissingTensor, "zero points");
 }
 
 #[test]
