@@ -3,6 +3,7 @@
 import { join } from 'node:path'
 import { build } from './build.mjs'
 import { libraryArgs } from './build/native.mjs'
+import { rustFlags } from './build/wasm.mjs'
 import { main, root, run, say, since } from './run.mjs'
 import { saySkipped, setUp } from './setup.mjs'
 import { hasTarget, target } from './setup/wasm-target.mjs'
@@ -34,6 +35,7 @@ const checks = [
   // Debian's compiler for wasm comes without clippy.
   clippy('wasm', ['-p', 'lowbit-wasm', '--release', '--target', target], {
     CARGO_TARGET_DIR: join(root, 'target', 'wasm'),
+    RUSTFLAGS: rustFlags,
   }),
 ]
 

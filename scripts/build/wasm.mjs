@@ -5,7 +5,7 @@ import { ask, Failure, must, root, say, systemPath } from '../run.mjs'
 import { filesUnder, once } from './stamp.mjs'
 
 // SIMD is the baseline: every browser with WebGPU or module workers has it.
-const rustFlags = '-C target-feature=+simd128'
+export const rustFlags = '-C target-feature=+simd128'
 
 // Exactly what rustc emits for the target: with --all-features wasm-opt writes what no engine reads.
 const features = [
