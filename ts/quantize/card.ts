@@ -38,7 +38,7 @@ export function cardText(facts: CardFacts): string {
   ]
   return `${frontMatter(facts)}# ${name}, quantized
 
-Made from ${name} by [lowbit](https://github.com/lowbit/lowbit) ${version}. The effective options are in \`recipe.yaml\`.
+Made from ${name} by [lowbit](https://github.com/lowbit/lowbit) ${version}. The options are in \`recipe.yaml\`; what it leaves out is the default of that version.
 
 | | |
 |---|---|
