@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { build } from './build.mjs'
 import { Failure, main, say, since } from './run.mjs'
+import { onCi } from './setup/system.mjs'
 import { setUp } from './setup.mjs'
 import { avaTests } from './test/ava.mjs'
 import { cargoTests } from './test/cargo.mjs'
@@ -32,10 +33,16 @@ await main(async () => {
     process.stderr.write(`lowbit: error: ${error.message}\n`)
     tally.failed += 1
   }
-  if (tally.skipped.length > 0) console.log(`skipped: ${tally.skipped.join('; ')}`)
-  console.log(tally.line())
+  printLast(tally)
   return tally.failed > 0 ? 1 : 0
 })
+
+/** People find what was skipped on the last line; on CI that line is for programs to read. */
+function printLast(tally) {
+  const names = tally.skipped.join('; ')
+  if (names && onCi()) console.log(`skipped: ${names}`)
+  console.log(names && !onCi() ? `${tally.line()}: ${names}` : tally.line())
+}
 
 async function runSuites(tally, { ready, chosen, only }) {
   const scratch = mkdtempSync(join(tmpdir(), 'lowbit-'))
@@ -64,7 +71,7 @@ function canRun(suite, { node, wasm, chromium }) {
 
 function testEnvironment({ vulkan, chromium }, scratch) {
   // Where set-up could install a driver, a GPU test that finds none is a failure and not a skip.
-  const required = process.env.CI && vulkan ? 'require' : undefined
+  const required = onCi() && vulkan ? 'require' : undefined
   const gpu = process.env.LOWBIT_GPU ?? required
   return {
     ...(gpu && { LOWBIT_GPU: gpu }),

@@ -3,10 +3,14 @@ import { existsSync, readdirSync } from 'node:fs'
 import { delimiter, join } from 'node:path'
 import { ask, run, say, systemPath } from '../run.mjs'
 
+/** Whether this is a CI machine, by the variable that all of them set. */
+export function onCi() {
+  return !['', '0', 'false'].includes(process.env.CI ?? '')
+}
+
 /** Whether set-up may call apt itself: root on a CI machine, or by LOWBIT_SETUP=system. */
 export function mayInstall() {
-  const asked = process.env.LOWBIT_SETUP === 'system' || isSet(process.env.CI)
-  return asked && process.getuid?.() === 0 && hasApt()
+  return (process.env.LOWBIT_SETUP === 'system' || onCi()) && process.getuid?.() === 0 && hasApt()
 }
 
 /** Installs what is missing of the Vulkan driver and Chromium, or names the command that would. */
@@ -78,8 +82,4 @@ export function hasVulkan() {
 
 function hasApt() {
   return existsSync('/usr/bin/apt-get')
-}
-
-function isSet(value) {
-  return Boolean(value) && value !== '0' && value !== 'false'
 }
