@@ -30,9 +30,10 @@ export interface Settings extends Readonly<Record<string, unknown>> {
 export function settingsOf(options: QuantizeOptions): Settings {
   const { method = DEFAULTS.method, scheme = DEFAULTS.scheme, format = DEFAULTS.format } = options
   const { observer, actOrder, damp, block, scaleDtype, seed, layers, ignore } = options
-  const ignored = ignore && [...new Set([IGNORED, ...textList('ignore', ignore)])]
-  const rest = { ignore: ignored, layers, observer, actOrder, damp, block, scaleDtype, seed }
   checkLayers(layers)
+  const ignored = ignore && [...new Set([IGNORED, ...textList('ignore', ignore)])]
+  const rules = layers?.map(([pattern, scheme]) => ({ pattern, scheme }))
+  const rest = { ignore: ignored, layers: rules, observer, actOrder, damp, block, scaleDtype, seed }
   return { method, scheme, format, ...defined(rest) }
 }
 

@@ -1,4 +1,13 @@
-//! How a matrix is quantized, as people write it: `w4g128`, `w4g128-asym`, `w8`, `w8a8`.
+//! How a matrix is quantized, as people write it: `w4g128`, `w4g128-asym`, `w8a8`, `fp8a8`, `nf4`.
+//!
+//! ```text
+//! scheme  = element [inputs] [group] ["-" ending]…
+//! element = "w" bits | "fp8" | "nf4" | "fp4" | "mxfp4" | "nvfp4"
+//! inputs  = "a8" (8 bits of the element's kind, scaled per token) | "a8s" (scale from calibration)
+//! group   = "g" columns | "flat" weights | "b" rows "x" columns | "t"     else the element's own
+//! ending  = "asym" (integer zero points) | "float" (float zero points) | "dq" (quantized scales)
+//! ```
+//! The names that llm-compressor gives to its presets (`W4A16_ASYM`, `FP8_DYNAMIC`) are read too.
 
 use crate::error::{Code, Error, Result};
 use std::fmt;
@@ -24,24 +33,99 @@ pub enum Group {
     Tensor,
 }
 
-/// How the inputs of a matrix are quantized at run time.
+/// What a code stands for, and in which type its scale is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Element {
+    /// Integers of `Scheme::bits`, scales in a float type of the model's choice.
+    Int,
+    /// E4M3 floats, scales as for integers.
+    Fp8,
+    /// bitsandbytes' 4-bit normal floats (arXiv 2305.14314), absolute maxima in f32.
+    Nf4,
+    /// bitsandbytes' 4-bit floats, absolute maxima in f32.
+    Fp4,
+    /// E2M1 floats, scales E8M0 (OCP Microscaling 1.0).
+    Mxfp4,
+    /// E2M1 floats, scales E4M3 under one f32 scale for the matrix.
+    Nvfp4,
+}
+
+/// A row of the table of elements.
+struct ElementRow {
+    element: Element,
+    name: &'static str,
+    bits: u8,
+    /// The group when none is written.
+    group: Group,
+}
+
+/// Every element that is not an integer.
+const ELEMENTS: &[ElementRow] = &[
+    ElementRow {
+        element: Element::Fp8,
+        name: "fp8",
+        bits: 8,
+        group: Group::Row,
+    },
+    ElementRow {
+        element: Element::Nf4,
+        name: "nf4",
+        bits: 4,
+        group: Group::Flat(64),
+    },
+    ElementRow {
+        element: Element::Fp4,
+        name: "fp4",
+        bits: 4,
+        group: Group::Flat(64),
+    },
+    ElementRow {
+        element: Element::Mxfp4,
+        name: "mxfp4",
+        bits: 4,
+        group: Group::Run(32),
+    },
+    ElementRow {
+        element: Element::Nvfp4,
+        name: "nvfp4",
+        bits: 4,
+        group: Group::Run(16),
+    },
+];
+
+/// Where the code of the value 0 is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ZeroPoint {
+    /// In the middle of the codes: symmetric.
+    None,
+    /// At an integer that each group stores.
+    Int,
+    /// At a float that each group stores (HQQ).
+    Float,
+}
+
+/// How the inputs of a matrix are quantized at run time: 8 bits of the weight's kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Activations {
     /// Bits per value.
     pub bits: u8,
-    /// Scales computed per token at run time rather than from calibration.
+    /// Scales computed per token at run time rather than one for all from calibration.
     pub dynamic: bool,
 }
 
-/// How a matrix is quantized: integer codes of `bits`, their groups, and whether zero is centred.
+/// How a matrix is quantized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Scheme {
-    /// Bits per code: 2, 3, 4 or 8.
+    /// What a code stands for.
+    pub element: Element,
+    /// Bits per code: 2, 3, 4 or 8 for integers.
     pub bits: u8,
     /// Which weights share a scale.
     pub group: Group,
-    /// Codes are centred on zero; otherwise each group stores a zero point.
-    pub symmetric: bool,
+    /// Where zero is; `None` for elements that are no integers.
+    pub zero: ZeroPoint,
+    /// Scales are quantized themselves (bitsandbytes' double quantization).
+    pub nested: bool,
     /// Quantization of the inputs, if any.
     pub activations: Option<Activations>,
 }
@@ -49,23 +133,48 @@ pub struct Scheme {
 /// Bit widths that integer schemes may have.
 pub const BITS: &[u8] = &[2, 3, 4, 8];
 
+/// llm-compressor's names of presets, in lower case.
+const ALIASES: &[(&str, &str)] = &[
+    ("w4a16", "w4g128"),
+    ("w4a16_asym", "w4g128-asym"),
+    ("w8a16", "w8"),
+    ("w8a8", "w8a8"),
+    ("int8", "w8a8"),
+    ("fp8_dynamic", "fp8a8"),
+    ("fp8_block", "fp8a8b128x128"),
+    ("nvfp4a16", "nvfp4"),
+    ("mxfp4a16", "mxfp4"),
+];
+
 impl Scheme {
     /// Integer weights only.
     pub const fn weights(bits: u8, group: Group, symmetric: bool) -> Self {
         Self {
+            element: Element::Int,
             bits,
             group,
-            symmetric,
+            zero: if symmetric {
+                ZeroPoint::None
+            } else {
+                ZeroPoint::Int
+            },
+            nested: false,
             activations: None,
         }
+    }
+
+    /// Whether codes are centred on zero.
+    pub const fn is_symmetric(&self) -> bool {
+        matches!(self.zero, ZeroPoint::None)
     }
 
     /// Columns that share a scale in a row of `cols`; `scheme` when the row does not divide.
     pub fn group_cols(&self, cols: usize) -> Result<usize> {
         match self.group {
             Group::Row | Group::Tensor => Ok(cols),
-            Group::Run(n) if n > 0 && cols.is_multiple_of(n) => Ok(n),
-            Group::Run(n) => {
+            // A flat run ends with the row when it divides the row.
+            Group::Run(n) | Group::Flat(n) if n > 0 && cols.is_multiple_of(n) => Ok(n),
+            Group::Run(n) | Group::Flat(n) => {
                 let what = format!("{cols} columns are not a multiple of group {n}");
                 let near = [256, 128, 64, 32, 16]
                     .iter()
@@ -76,45 +185,45 @@ impl Scheme {
                 );
                 Err(Error::new(Code::Scheme, what).remedy(fit))
             }
-            Group::Flat(_) | Group::Block { .. } => Err(Error::new(
+            Group::Block { .. } => Err(Error::new(
                 Code::Scheme,
                 format!("{self} has no groups along a row"),
             )),
         }
     }
 
-    /// Lowest and highest signed code.
+    /// Lowest and highest signed code of an integer scheme.
     pub const fn range(&self) -> (i32, i32) {
         (-(1 << (self.bits - 1)), (1 << (self.bits - 1)) - 1)
-    }
-
-    /// Bits per weight with scales of `scale_bits`: codes, scales and packed zero points.
-    pub fn bits_per_weight(&self, cols: usize, scale_bits: usize) -> f64 {
-        let group = self.group_cols(cols).unwrap_or(cols) as f64;
-        let zero = if self.symmetric {
-            0.0
-        } else {
-            f64::from(self.bits)
-        };
-        f64::from(self.bits) + (scale_bits as f64 + zero) / group
     }
 }
 
 impl fmt::Display for Scheme {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "w{}", self.bits)?;
+        let row = ELEMENTS.iter().find(|row| row.element == self.element);
+        match row {
+            None => write!(f, "w{}", self.bits)?,
+            Some(row) => f.write_str(row.name)?,
+        }
         if let Some(a) = self.activations {
             write!(f, "a{}{}", a.bits, if a.dynamic { "" } else { "s" })?;
         }
+        let own = row.map_or(Group::Row, |row| row.group);
         match self.group {
-            Group::Row => {}
+            same if same == own => {}
+            Group::Row => write!(f, "g-1")?,
             Group::Run(n) => write!(f, "g{n}")?,
             Group::Flat(n) => write!(f, "flat{n}")?,
             Group::Block { rows, cols } => write!(f, "b{rows}x{cols}")?,
             Group::Tensor => write!(f, "t")?,
         }
-        if !self.symmetric {
-            write!(f, "-asym")?;
+        match self.zero {
+            ZeroPoint::None => {}
+            ZeroPoint::Int => f.write_str("-asym")?,
+            ZeroPoint::Float => f.write_str("-float")?,
+        }
+        if self.nested {
+            f.write_str("-dq")?;
         }
         Ok(())
     }
@@ -123,32 +232,62 @@ impl fmt::Display for Scheme {
 impl FromStr for Scheme {
     type Err = Error;
 
-    /// Parses `w<bits>[a<bits>[s]][g<n> | flat<n> | b<r>x<c> | t][-asym]`; `scheme` otherwise.
+    /// Parses what the head of this module lists; `scheme` otherwise.
     fn from_str(text: &str) -> Result<Self> {
         let bad = || {
             Error::new(Code::Scheme, format!("cannot read scheme {text:?}"))
-                .remedy("expected for example w4g128, w4g128-asym, w3g128, w8 or w8a8")
+                .remedy("expected for example w4g128, w4g128-asym, w3g128, w8, w8a8, fp8a8 or nf4")
         };
         let lower = text.trim().to_ascii_lowercase();
-        let (body, symmetric) = match lower.strip_suffix("-asym") {
-            Some(body) => (body, false),
-            None => (lower.strip_suffix("-sym").unwrap_or(&lower), true),
-        };
-        let (bits, rest) = number(body.strip_prefix('w').ok_or_else(bad)?).ok_or_else(bad)?;
-        let bits = u8::try_from(bits).map_err(|_| bad())?;
-        if !BITS.contains(&bits) {
-            let what = format!("{bits} bits are not supported in {text:?}");
-            return Err(Error::new(Code::Scheme, what).remedy("use 2, 3, 4 or 8 bits"));
-        }
+        let alias = ALIASES.iter().find(|(alias, _)| *alias == lower);
+        let mut parts = alias.map_or(&*lower, |(_, own)| own).split('-');
+        let body = parts.next().unwrap_or_default();
+        let endings: Vec<_> = parts.collect();
+        let (mut scheme, rest) = element(body, text).ok_or_else(bad)??;
         let (activations, rest) = activations(rest).ok_or_else(bad)?;
-        let group = group(rest).ok_or_else(bad)?;
-        Ok(Self {
-            bits,
-            group,
-            symmetric,
-            activations,
-        })
+        scheme.activations = activations;
+        let row_group = rest == "g" && endings.first() == Some(&"1");
+        if row_group {
+            scheme.group = Group::Row;
+        } else if !rest.is_empty() {
+            scheme.group = group(rest).ok_or_else(bad)?;
+        }
+        for ending in &endings[usize::from(row_group)..] {
+            let integer = scheme.element == Element::Int;
+            match *ending {
+                "sym" => {}
+                "asym" if integer => scheme.zero = ZeroPoint::Int,
+                "float" if integer => scheme.zero = ZeroPoint::Float,
+                "dq" if matches!(scheme.element, Element::Nf4 | Element::Fp4) => {
+                    scheme.nested = true;
+                }
+                _ => return Err(bad()),
+            }
+        }
+        Ok(scheme)
     }
+}
+
+/// The element at the start of `body` with its own group, and what follows it.
+fn element<'a>(body: &'a str, whole: &str) -> Option<Result<(Scheme, &'a str)>> {
+    for row in ELEMENTS {
+        if let Some(rest) = body.strip_prefix(row.name) {
+            let scheme = Scheme {
+                element: row.element,
+                ..Scheme::weights(row.bits, row.group, true)
+            };
+            return Some(Ok((scheme, rest)));
+        }
+    }
+    let (bits, rest) = number(body.strip_prefix('w')?)?;
+    let bits = u8::try_from(bits).ok()?;
+    if !BITS.contains(&bits) {
+        let what = format!("{bits} bits are not supported in {whole:?}");
+        return Some(Err(
+            Error::new(Code::Scheme, what).remedy("use 2, 3, 4 or 8 bits")
+        ));
+    }
+    Some(Ok((Scheme::weights(bits, Group::Row, true), rest)))
 }
 
 fn number(text: &str) -> Option<(usize, &str)> {
@@ -178,7 +317,6 @@ fn group(text: &str) -> Option<Group> {
         (rest.is_empty() && n > 0).then_some(n)
     };
     match text {
-        "" | "g-1" => Some(Group::Row),
         "t" => Some(Group::Tensor),
         _ if text.starts_with('g') => whole("g").map(Group::Run),
         _ if text.starts_with("flat") => whole("flat").map(Group::Flat),
@@ -205,16 +343,35 @@ mod tests {
             "w2flat64",
             "w8b128x128",
             "w8a8st",
+            "fp8a8",
+            "fp8a8b128x128",
+            "nf4",
+            "nf4-dq",
+            "fp4flat128",
+            "mxfp4",
+            "nvfp4",
+            "w4g64-float",
         ] {
             assert_eq!(text.parse::<Scheme>().unwrap().to_string(), text);
         }
         assert_eq!("W4A16g128".parse::<Scheme>().unwrap().to_string(), "w4g128");
         assert_eq!("w4g-1".parse::<Scheme>().unwrap().to_string(), "w4");
+        assert_eq!(
+            "w4g-1-asym".parse::<Scheme>().unwrap().to_string(),
+            "w4-asym"
+        );
+        assert_eq!(
+            "FP8_DYNAMIC".parse::<Scheme>().unwrap().to_string(),
+            "fp8a8"
+        );
+        assert_eq!("W4A16".parse::<Scheme>().unwrap().to_string(), "w4g128");
     }
 
     #[test]
     fn scheme_refuses_nonsense() {
-        for text in ["", "4g128", "w5", "w4g", "w4g0", "w4h3", "w4a7", "w4g128x"] {
+        for text in [
+            "", "4g128", "w5", "w4g", "w4g0", "w4h3", "w4a7", "w4g128x", "nf4-asym", "w4-dq",
+        ] {
             assert_eq!(
                 text.parse::<Scheme>().unwrap_err().code,
                 Code::Scheme,

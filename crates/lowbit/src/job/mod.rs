@@ -20,6 +20,7 @@ mod nearest;
 mod pace;
 mod passes;
 pub mod plan;
+pub mod recipe;
 pub mod report;
 pub mod request;
 mod seal;

@@ -1,9 +1,10 @@
 //! What the facade asks for: a checkpoint's description, options, calibration, earlier progress.
 
+use super::recipe::{LayerRule, Prune, Transform};
 use crate::error::{Code, Error, Result};
 use crate::model::load::{Source, TensorInfo};
 use crate::tensor::Dtype;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -59,7 +60,7 @@ pub struct Calibration {
 }
 
 /// How to quantize; the defaults are GPTQ w4g128 in compressed-tensors.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Options {
     /// Rounder by name.
@@ -70,12 +71,28 @@ pub struct Options {
     pub format: String,
     /// Modules left as stored: names, `re:` patterns or the class `Linear`.
     pub ignore: Vec<String>,
-    /// Pattern and scheme; the first pattern that fits a module decides.
-    pub layers: Vec<(String, String)>,
-    /// How scales are found: `minmax` or `mse`; what suits the method otherwise.
+    /// What differs for some linears; the first rule that fits a module decides.
+    pub layers: Vec<LayerRule>,
+    /// Transforms in the order of the recipe.
+    pub transforms: Vec<Transform>,
+    /// Pruning, between transforms and rounding.
+    pub prune: Option<Prune>,
+    /// How scales are found: `minmax`, `mse` or `imatrix-mse`; what suits the method otherwise.
     pub observer: Option<String>,
-    /// Order of GPTQ's columns: `static`, `group` or `off`.
+    /// Order of GPTQ's columns: `static`, `gar`, `group` or `off`.
     pub act_order: String,
+    /// Inputs of later linears of a block come from its earlier ones after rounding.
+    pub true_sequential: bool,
+    /// Fallbacks and too little data are errors.
+    pub strict: bool,
+    /// What becomes of NaN and infinity in weights: an error, `zero` or `keep`.
+    pub allow_nonfinite: Option<String>,
+    /// Every expert sees every calibration token, whatever the router says.
+    pub all_experts: bool,
+    /// Bits per weight of the quantized linears that schemes are chosen for.
+    pub target_bpw: Option<f64>,
+    /// Schemes to choose from then; `w3g128`, `w4g128` and `w8g128` otherwise.
+    pub candidates: Vec<String>,
     /// GPTQ's damping, relative to the mean of the Hessian's diagonal.
     pub damp: f64,
     /// GPTQ's columns per lazy batch.
@@ -94,8 +111,16 @@ impl Default for Options {
             format: "compressed-tensors".into(),
             ignore: vec!["lm_head".into()],
             layers: Vec::new(),
+            transforms: Vec::new(),
+            prune: None,
             observer: None,
             act_order: "static".into(),
+            true_sequential: false,
+            strict: false,
+            allow_nonfinite: None,
+            all_experts: true,
+            target_bpw: None,
+            candidates: Vec::new(),
             damp: 0.01,
             block: 128,
             scale_dtype: None,

@@ -12,10 +12,11 @@ use crate::scheme::Scheme;
 pub(super) fn schemes(options: &Options, modules: &[&str]) -> Result<Vec<Option<Scheme>>> {
     let default: Scheme = options.scheme.parse()?;
     let mut overrides = Vec::new();
-    for (pattern, scheme) in &options.layers {
-        let parsed = Target::parse(pattern)?;
-        require_fit(&parsed, pattern, modules)?;
-        overrides.push((parsed, scheme.parse::<Scheme>()?));
+    for rule in &options.layers {
+        let parsed = Target::parse(&rule.pattern)?;
+        require_fit(&parsed, &rule.pattern, modules)?;
+        let scheme = rule.scheme.as_deref().map_or(Ok(default), str::parse)?;
+        overrides.push((parsed, scheme));
     }
     let mut ignored = Vec::new();
     for pattern in &options.ignore {
@@ -48,6 +49,7 @@ fn require_fit(parsed: &Target, pattern: &str, modules: &[&str]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::job::recipe::LayerRule;
 
     const MODULES: &[&str] = &[
         "model.layers.0.self_attn.q_proj",
@@ -61,12 +63,20 @@ mod tests {
         schemes.iter().map(text).collect()
     }
 
+    fn rule(pattern: &str, scheme: &str) -> LayerRule {
+        LayerRule {
+            pattern: pattern.into(),
+            scheme: Some(scheme.into()),
+            method: None,
+        }
+    }
+
     #[test]
     fn first_pattern_that_fits_decides() {
         let mut options = Options {
             layers: vec![
-                ("model.layers.1.mlp.down_proj".into(), "w3".into()),
-                ("re:.*down_proj".into(), "w8g128".into()),
+                rule("model.layers.1.mlp.down_proj", "w3"),
+                rule("re:.*down_proj", "w8g128"),
             ],
             ..Options::default()
         };
@@ -80,7 +90,7 @@ mod tests {
     #[test]
     fn pattern_that_fits_nothing_is_refused() {
         let options = Options {
-            layers: vec![("model.layers.0.mlp.downproj".into(), "w8".into())],
+            layers: vec![rule("model.layers.0.mlp.downproj", "w8")],
             ..Options::default()
         };
         let e = schemes(&options, MODULES).unwrap_err();

@@ -149,7 +149,7 @@ impl Rounding {
             },
             group: self.group,
             scales: Scales::Flat(Floats::from_f32(self.options.scale_dtype, &scales)?),
-            zero: if self.scheme.symmetric {
+            zero: if self.scheme.is_symmetric() {
                 Zero::Centre
             } else {
                 Zero::Int(zeros)

@@ -81,7 +81,7 @@ impl Grid {
         Self {
             lo: lo as f32,
             hi: hi as f32,
-            symmetric: scheme.symmetric,
+            symmetric: scheme.is_symmetric(),
             scale_dtype,
         }
     }

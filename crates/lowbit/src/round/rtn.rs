@@ -55,7 +55,7 @@ pub fn round(
             codes,
             group,
             scales: Scales::Flat(Floats::from_f32(options.scale_dtype, &scales)?),
-            zero: if scheme.symmetric {
+            zero: if scheme.is_symmetric() {
                 Zero::Centre
             } else {
                 Zero::Int(zeros)

@@ -69,7 +69,7 @@ fn weights(scheme: &Scheme, by_index: bool) -> Value {
         "group_size": size,
         "num_bits": scheme.bits,
         "strategy": strategy,
-        "symmetric": scheme.symmetric,
+        "symmetric": scheme.is_symmetric(),
         "type": "int",
     })
 }

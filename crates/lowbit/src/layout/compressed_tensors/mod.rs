@@ -22,7 +22,7 @@ use crate::container::safetensors::Planned;
 use crate::error::{Code, Error, Result};
 use crate::matrix::{Codes, Floats, Integer, QuantizedMatrix, Scales, Values, Zero};
 use crate::pack::words_len;
-use crate::scheme::{Group, Scheme};
+use crate::scheme::{Element, Group, Scheme, ZeroPoint};
 use crate::tensor::{Dtype, Tensor};
 use parts::Parts;
 use serde_json::Value;
@@ -55,6 +55,9 @@ impl Layout for CompressedTensors {
 
     fn fits(&self, scheme: &Scheme, rows: usize, cols: usize) -> Result<()> {
         let no = |why: &str| Err(Error::new(Code::Scheme, format!("{scheme}: {why}")));
+        if scheme.element != Element::Int || scheme.zero == ZeroPoint::Float {
+            return no("pack-quantized holds integers with integer zero points");
+        }
         if scheme.activations.is_some() {
             return no("pack-quantized holds weights for unquantized inputs");
         }
@@ -97,7 +100,7 @@ impl Layout for CompressedTensors {
             planned("weight_scale", scale_dtype, &[rows, groups]),
             planned("weight_shape", Dtype::I64, &[2]),
         ];
-        if !scheme.symmetric {
+        if !scheme.is_symmetric() {
             let shape = [words_len(rows, bits), groups];
             all.push(planned("weight_zero_point", Dtype::I32, &shape));
         }
@@ -134,7 +137,7 @@ impl Layout for CompressedTensors {
                 .flat_map(|n| (*n as i64).to_le_bytes())
                 .collect(),
         ];
-        match (&m.zero, scheme.symmetric) {
+        match (&m.zero, scheme.is_symmetric()) {
             (Zero::Centre, true) => {}
             (Zero::Int(zeros), false) => {
                 let words = stream::words_down(zeros, cols / m.group, bits);
@@ -173,7 +176,7 @@ impl Layout for CompressedTensors {
         let words = stream::words_from_bytes(&packed.bytes);
         let floats = [Dtype::F32, Dtype::F16, Dtype::BF16];
         let scale = parts.get("weight_scale", &floats, &[rows, groups])?;
-        let zero = if scheme.symmetric {
+        let zero = if scheme.is_symmetric() {
             Zero::Centre
         } else {
             let shape = [self.stream.words(rows, bits), groups];

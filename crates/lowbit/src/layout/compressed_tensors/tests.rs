@@ -37,7 +37,7 @@ fn sample(
             },
             group,
             scales: Scales::Flat(Floats::from_f32(dtype, &scales).unwrap()),
-            zero: if scheme.symmetric {
+            zero: if scheme.is_symmetric() {
                 Zero::Centre
             } else {
                 Zero::Int((0..rows * groups).map(|i| code(i + 5)).collect())
