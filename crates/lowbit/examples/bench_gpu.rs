@@ -36,6 +36,7 @@ fn matrix() -> QuantizedMatrix {
     QuantizedMatrix {
         rows: SIZE,
         cols: SIZE,
+        inputs: None,
         values: Values::Integer(Integer {
             codes: Codes {
                 bits: 4,

@@ -5,6 +5,7 @@
 
 use crate::error::{Code, Error, Result};
 use crate::pack;
+use crate::scheme::Element;
 use crate::tensor::{Dtype, bytes_from_f32};
 use half::{bf16, f16};
 
@@ -200,6 +201,19 @@ pub struct QuantizedMatrix {
     pub cols: usize,
     /// The values, by kind.
     pub values: Values,
+    /// How inputs are rounded before the product; none when they are left alone.
+    pub inputs: Option<Inputs>,
+}
+
+/// Rounding of the inputs of a matrix at run time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Inputs {
+    /// `Element::Int` for integers of `bits`, `Element::Fp8` for E4M3, `Element::Nvfp4` for E2M1.
+    pub element: Element,
+    /// Bits per value.
+    pub bits: u8,
+    /// One scale for every input, from calibration; a scale per token otherwise.
+    pub scale: Option<f32>,
 }
 
 impl QuantizedMatrix {

@@ -265,6 +265,7 @@ fn random_matrix(bits: u8, group: usize) -> QuantizedMatrix {
     QuantizedMatrix {
         rows: N,
         cols: N,
+        inputs: None,
         values: Values::Integer(Integer {
             codes: Codes {
                 bits,

@@ -160,6 +160,7 @@ fn append(a: QuantizedMatrix, b: QuantizedMatrix) -> Result<QuantizedMatrix> {
     Ok(QuantizedMatrix {
         rows: a.rows + b.rows,
         cols: a.cols,
+        inputs: None,
         values: Values::Integer(Integer { ..x }),
     })
 }

@@ -159,6 +159,7 @@ impl Rounding {
         let matrix = QuantizedMatrix {
             rows: self.rows,
             cols: self.cols,
+            inputs: None,
             values: Values::Integer(integer),
         };
         Ok((matrix, quality))

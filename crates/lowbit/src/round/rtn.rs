@@ -51,6 +51,7 @@ pub fn round(
     Ok(QuantizedMatrix {
         rows,
         cols,
+        inputs: None,
         values: Values::Integer(Integer {
             codes,
             group,

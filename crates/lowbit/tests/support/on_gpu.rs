@@ -70,6 +70,7 @@ pub(crate) fn rounded(stored: Stored) -> Stored {
     Stored::Quantized(QuantizedMatrix {
         rows,
         cols,
+        inputs: None,
         values: Values::Integer(Integer {
             codes: Codes {
                 bits: 4,

@@ -62,7 +62,12 @@ fn block(store: &Store, plan: &Plan, index: usize, written: bool) -> Block<Weigh
             zero: Zero::Centre,
             group_of_col: None,
         });
-        let matrix = QuantizedMatrix { rows, cols, values };
+        let matrix = QuantizedMatrix {
+            rows,
+            cols,
+            values,
+            inputs: None,
+        };
         Weight::packed(&matrix, Compute::F32, CPU().isa)
     };
     block.map(place).unwrap()

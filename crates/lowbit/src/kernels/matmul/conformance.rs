@@ -125,7 +125,12 @@ fn quantized(
         zero,
         group_of_col: shuffled.then(|| (0..cols).map(|j| (j % groups) as u32).collect()),
     });
-    QuantizedMatrix { rows, cols, values }
+    QuantizedMatrix {
+        rows,
+        cols,
+        values,
+        inputs: None,
+    }
 }
 
 /// Runs `check(inputs, matrix, description)` over groups, bits and zeros.

@@ -28,6 +28,7 @@ fn quantized(rows: usize, cols: usize, bits: u8, group: usize, zero: bool) -> Qu
     QuantizedMatrix {
         rows,
         cols,
+        inputs: None,
         values: Values::Integer(Integer {
             codes: Codes {
                 bits,

@@ -142,6 +142,7 @@ mod tests {
             let matrix = QuantizedMatrix {
                 rows,
                 cols,
+                inputs: None,
                 values: Values::Integer(Integer {
                     codes: Codes {
                         bits,

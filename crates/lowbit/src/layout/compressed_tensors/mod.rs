@@ -187,6 +187,7 @@ impl Layout for CompressedTensors {
         let matrix = QuantizedMatrix {
             rows,
             cols,
+            inputs: None,
             values: Values::Integer(Integer {
                 codes: Codes {
                     bits,

@@ -29,6 +29,7 @@ fn sample(
     QuantizedMatrix {
         rows,
         cols,
+        inputs: None,
         values: Values::Integer(Integer {
             codes: Codes {
                 bits,
