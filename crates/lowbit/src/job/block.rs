@@ -56,7 +56,7 @@ pub(super) struct CalibratedBlock {
 impl CalibratedBlock {
     /// `expected` is what an earlier run vouched for, if this is the first block after a resume.
     pub(super) fn new(plan: &Plan, index: usize, expected: Option<Activations>) -> Self {
-        let ops: Arc<[Op]> = Arc::from((plan.model.arch().ops)(index));
+        let ops = plan.model.ops(index);
         Self {
             index,
             stage: None,
@@ -83,9 +83,9 @@ impl CalibratedBlock {
         };
         let size = |l: &Layer| pace::round_work(l.linear.rows, l.linear.cols, true);
         let passes = 1 + u64::from(index + 1 < plan.model.layers);
-        let ops = (plan.model.arch().ops)(index);
+        let ops = plan.model.ops(index);
         passes * pace::pass_work(plan, index, tokens)
-            + tapped(plan, index, ops).iter().map(hessian).sum::<u64>()
+            + tapped(plan, index, &ops).iter().map(hessian).sum::<u64>()
             + plan.layers_of(index).map(size).sum::<u64>()
     }
 

@@ -75,8 +75,9 @@ pub(super) fn layers(
                 .into_iter()
                 .map(move |l| (block, l))
         })
-        .filter(|(_, l)| l.quantizable)
         .collect();
+    // Loaders want routers named that stay as stored among linears that do not.
+    let (linears, kept): (Vec<_>, Vec<_>) = linears.into_iter().partition(|(_, l)| l.quantizable);
     let modules: Vec<_> = linears.iter().map(|(_, l)| l.module.as_str()).collect();
     let schemes = select::schemes(options, &modules)?;
     let layout = layout::find(&options.format)?;
@@ -85,7 +86,8 @@ pub(super) fn layers(
         .as_deref()
         .map(parse_scale_dtype)
         .transpose()?;
-    let (mut layers, mut ignored) = (Vec::new(), Vec::new());
+    let mut layers = Vec::new();
+    let mut ignored: Vec<_> = kept.into_iter().map(|(_, l)| l.module).collect();
     for ((block, linear), scheme) in linears.into_iter().zip(schemes) {
         let Some(scheme) = scheme else {
             ignored.push(linear.module);
