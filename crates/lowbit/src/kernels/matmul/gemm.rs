@@ -103,7 +103,7 @@ pub(super) fn gram(cpu: &Cpu, x: &[f32], n: usize, h: &mut [f32]) {
     let at_once = machine::rows_at_once(cpu.isa);
     for x in x.chunks(BLOCK * n) {
         let width = x.len() / n;
-        let transposed = interleave(cpu, n, width, at_once, |row, k| x[k * n + row]);
+        let transposed = transpose(cpu, x, n, at_once);
         let job = Gemm {
             w: Source::Rows { values: x, n },
             x: &transposed,
@@ -168,6 +168,21 @@ fn interleave(
             for (j, out) in out[..real].iter_mut().enumerate() {
                 *out = value(b * block + j, k);
             }
+        }
+    });
+    out
+}
+
+/// What [`interleave`] makes of the transpose of `x [width, n]`.
+fn transpose(cpu: &Cpu, x: &[f32], n: usize, at_once: usize) -> Vec<f32> {
+    let (block, width) = (3 * at_once, x.len() / n);
+    let mut out = vec![0.0; n.next_multiple_of(at_once) * width];
+    let parallel = out.len() >= PARALLEL_FROM / 16;
+    cpu.run_chunks(&mut out, block * width, parallel, |b, out| {
+        let rows = out.len() / width;
+        let real = rows.min(n - b * block);
+        for (out, x) in out.chunks_exact_mut(rows).zip(x.chunks_exact(n)) {
+            out[..real].copy_from_slice(&x[b * block..][..real]);
         }
     });
     out
