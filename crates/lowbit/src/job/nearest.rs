@@ -12,7 +12,7 @@ use super::step::{Unit, World};
 use crate::error::{Code, Error, Result};
 use crate::matrix::{Floats, Integer, QuantizedMatrix, Scales, Values, Zero};
 use crate::round::gptq::Quality;
-use crate::round::rtn;
+use crate::round::{Kind, Weights, hqq, rtn};
 use crate::tensor::f32_from;
 
 /// Quantizes and copies the tensors of one block.
@@ -55,7 +55,17 @@ impl NearestBlock {
         let rows = weights.len() / cols;
         let options = plan.round_options(layer);
         let place = |e: Error| e.at(format!("layer {:?}", layer.linear.module));
-        let part = rtn::round(&weights, rows, cols, &layer.scheme, &options, world.cpu);
+        let source = Weights {
+            values: &weights,
+            rows,
+            cols,
+            importance: None,
+        };
+        let round = match plan.method.kind {
+            Kind::Hqq => hqq::round,
+            Kind::Rtn | Kind::Gptq => rtn::round,
+        };
+        let part = round(source, &layer.scheme, &options, world.cpu);
         let part = part.map_err(place)?;
         let q = quality(world.cpu, &part, &weights)?;
         self.quality.squared_error += q.squared_error;
@@ -155,6 +165,7 @@ fn append(a: QuantizedMatrix, b: QuantizedMatrix) -> Result<QuantizedMatrix> {
             a.extend(b);
             Zero::Int(a)
         }
+        (Zero::Float(a), Zero::Float(b)) => Zero::Float(join(a, b).ok_or_else(differ)?),
         _ => return Err(differ()),
     };
     Ok(QuantizedMatrix {

@@ -11,9 +11,9 @@ use crate::kernels::matmul::Weight;
 use crate::matrix::QuantizedMatrix;
 use crate::model::Block;
 use crate::round::factor::{Factor, Factored, Factoring};
-use crate::round::gptq::{Quality, Rounding};
+use crate::round::gptq::{Extra, Quality, Rounding};
 use crate::round::hessian::Hessian;
-use crate::round::{RoundOptions, rtn};
+use crate::round::{RoundOptions, Weights, rtn};
 use std::collections::VecDeque;
 
 /// How far the work on one shared input is.
@@ -39,11 +39,13 @@ impl SharedInput {
     /// Takes the sums of all inputs and the linears that get them; there is at least one.
     pub(super) fn new(world: &World<'_>, mut tapped: Tapped, layers: VecDeque<Layer>) -> Self {
         tapped.hessian.finish(world.cpu);
-        let options = layers.front().map(|l| world.plan.round_options(l).gptq);
+        let first = layers.front();
+        let options = first.map(|l| world.plan.round_options(l).gptq);
         let options = options.unwrap_or_default();
-        let damp = options.damp;
+        let n = tapped.hessian.width();
+        let group = first.and_then(|l| l.scheme.group_cols(n).ok()).unwrap_or(n);
         Self {
-            factoring: Factoring::new(&tapped.hessian, options.order, damp),
+            factoring: Factoring::grouped(&tapped.hessian, options.order, group, options.damp),
             hessian: Some(tapped.hessian),
             layers,
             factored: None,
@@ -110,7 +112,13 @@ fn with_factor(
 ) -> Result<Option<(QuantizedMatrix, LayerReport)>> {
     let mut rounding = match running.take() {
         Some(rounding) => rounding,
-        None => Rounding::new(weight.rows(), weight.cols(), layer.scheme, options)?,
+        None => Rounding::new(
+            weight.rows(),
+            weight.cols(),
+            layer.scheme,
+            options,
+            Extra::default(),
+        )?,
     };
     if !rounding.step(cpu, weight, factor) {
         *running = Some(rounding);
@@ -134,8 +142,14 @@ fn to_nearest(
     for (r, row) in values.chunks_exact_mut(cols).enumerate() {
         weight.row(r, row)?;
     }
+    let weights = Weights {
+        values: &values,
+        rows,
+        cols,
+        importance: None,
+    };
     let place = |e: crate::Error| e.at(format!("layer {:?}", layer.linear.module));
-    let matrix = rtn::round(&values, rows, cols, &layer.scheme, &options, cpu).map_err(place)?;
+    let matrix = rtn::round(weights, &layer.scheme, &options, cpu).map_err(place)?;
     let quality: Quality = quality(cpu, &matrix, &values)?;
     Ok((matrix, LayerReport::new(layer, "rtn", quality)))
 }
