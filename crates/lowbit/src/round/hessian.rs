@@ -113,6 +113,16 @@ impl Hessian {
         out
     }
 
+    /// H for inputs that are divided by `s`, one factor per input; after `finish`.
+    pub fn rescale(&mut self, s: &[f32]) {
+        assert_eq!(s.len(), self.n, "one factor per input");
+        for (row, a) in self.sums.iter_mut().zip(s) {
+            for (sum, b) in row.iter_mut().zip(s) {
+                *sum /= f64::from(*a) * f64::from(*b);
+            }
+        }
+    }
+
     fn scale(&self) -> f64 {
         2.0 / self.tokens.max(1) as f64
     }
