@@ -22,6 +22,7 @@ pub mod round;
 pub mod scheme;
 pub mod session;
 pub mod tensor;
+pub mod transform;
 
 pub use cpu::{Compute, Cpu, Isa};
 pub use error::{Code, Error, Result};
