@@ -81,17 +81,20 @@ pub(super) fn layers(
                 .into_iter()
                 .map(move |l| (block, l))
         })
-        .filter(|(_, l)| l.quantizable)
         .collect();
+    // Loaders want routers named that stay as stored among linears that do not.
+    let (linears, kept): (Vec<_>, Vec<_>) = linears.into_iter().partition(|(_, l)| l.quantizable);
     let modules: Vec<_> = linears.iter().map(|(_, l)| l.module.as_str()).collect();
-    let chosen = select::chosen(options, &modules)?;
+    let kept_modules: Vec<_> = kept.iter().map(|(_, l)| l.module.as_str()).collect();
+    let chosen = select::chosen(options, &modules, &kept_modules)?;
     let layout = layout::find(&options.format)?;
     let scale_dtype = options
         .scale_dtype
         .as_deref()
         .map(parse_scale_dtype)
         .transpose()?;
-    let (mut layers, mut ignored) = (Vec::new(), Vec::new());
+    let mut layers = Vec::new();
+    let mut ignored: Vec<_> = kept.into_iter().map(|(_, l)| l.module).collect();
     for ((block, linear), chosen) in linears.into_iter().zip(chosen) {
         let Some(select::Chosen { scheme, method }) = chosen else {
             ignored.push(linear.module);

@@ -13,12 +13,17 @@ pub(super) struct Chosen {
     pub method: &'static Method,
 }
 
-/// What each module gets: none for those that stay as stored.
+/// What each module gets: none for those that stay as stored. `kept` are linears that stay so
+/// anyhow, which may be named among the ignored.
 ///
 /// `option` for a pattern that fits no module (`lm_head` may be named where it is the embedding)
 /// or an unknown method, `unsupported` for a pattern that is not readable, `scheme` for a scheme
 /// that does not parse.
-pub(super) fn chosen(options: &Options, modules: &[&str]) -> Result<Vec<Option<Chosen>>> {
+pub(super) fn chosen(
+    options: &Options,
+    modules: &[&str],
+    kept: &[&str],
+) -> Result<Vec<Option<Chosen>>> {
     let default = Chosen {
         scheme: options.scheme.parse()?,
         method: round::find(&options.method)?,
@@ -32,7 +37,8 @@ pub(super) fn chosen(options: &Options, modules: &[&str]) -> Result<Vec<Option<C
         let patterns = std::slice::from_ref(&rule.pattern);
         overrides.push((Patterns::new(patterns, modules)?, own));
     }
-    let ignored = Patterns::new(&options.ignore, modules)?;
+    let all = [modules, kept].concat();
+    let ignored = Patterns::new(&options.ignore, &all)?;
     let choice = |module: &&str| {
         if ignored.fit(module) {
             return None;
@@ -88,7 +94,7 @@ mod tests {
     ];
 
     fn names(options: &Options) -> Vec<String> {
-        let chosen = chosen(options, MODULES).unwrap();
+        let chosen = chosen(options, MODULES, &[]).unwrap();
         let text = |c: &Option<Chosen>| {
             c.map_or("-".into(), |c| format!("{} {}", c.method.name, c.scheme))
         };
@@ -127,7 +133,7 @@ mod tests {
                 layers,
                 ..Options::default()
             };
-            chosen(&options, MODULES).unwrap_err()
+            chosen(&options, MODULES, &[]).unwrap_err()
         };
         let e = refusal(rule("model.layers.0.mlp.downproj", Some("w8"), None));
         assert_eq!(e.code, Code::Option);
