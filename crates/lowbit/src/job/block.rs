@@ -14,7 +14,6 @@ use super::copy::Copier;
 use super::inputs::{self, Input, Tapped};
 use super::journal::{Activations, Line};
 use super::material::Material;
-use super::pace;
 use super::passes::Passes;
 use super::plan::Plan;
 use super::report::{LayerReport, TransformReport};
@@ -77,30 +76,6 @@ impl WholeBlock {
             transforms: Vec::new(),
             notes: Vec::new(),
         }
-    }
-
-    /// How much work it is without its copies, for progress.
-    pub(super) fn work(plan: &Plan, index: usize) -> u64 {
-        let size = |l: &super::plan::Layer| {
-            let with_factor = l.method.kind == crate::round::Kind::Gptq;
-            pace::round_work(l.linear.rows, l.linear.cols, with_factor)
-        };
-        let rounding = plan.layers_of(index).map(size).sum::<u64>();
-        let Some(set) = plan.calibration else {
-            return rounding;
-        };
-        let tokens = set.samples * set.length;
-        let wanted = inputs::wanted(plan, index);
-        let hessian = |i: &Input| pace::gram_work(i.width, tokens) + pace::factor_work(i.width);
-        let again = if plan.true_sequential {
-            wanted.len().saturating_sub(1)
-        } else {
-            0
-        };
-        let passes = 1 + again as u64 + u64::from(index + 1 < plan.model.layers);
-        passes * pace::pass_work(plan, index, tokens)
-            + wanted.iter().map(hessian).sum::<u64>()
-            + rounding
     }
 
     /// What follows once the block is read: a pass for every input that is wanted.

@@ -1,9 +1,11 @@
 //! The inputs of a block's linears: which linears share one, what each pass has to look at.
 
+use super::pace;
 use super::plan::{Layer, Plan};
 use super::recipe::Transform;
 use crate::model::ops::Part;
 use crate::model::weights::{self, Linear};
+use crate::round::Kind;
 use crate::transform::{InputStats, Mapping, Producer, mappings};
 
 /// Linears that read the same input.
@@ -129,4 +131,26 @@ pub(super) fn scalings(plan: &Plan, index: usize) -> Vec<PlannedScaling> {
 pub(super) fn module(linears: &[Linear], part: Part) -> Option<&str> {
     let found = linears.iter().find(|l| l.part == part);
     found.map(|l| l.module.as_str())
+}
+
+/// How much work a block that is in memory as a whole is without its copies, for progress.
+pub(super) fn work(plan: &Plan, index: usize) -> u64 {
+    let size = |l: &Layer| {
+        let with_factor = l.method.kind == Kind::Gptq;
+        pace::round_work(l.linear.rows, l.linear.cols, with_factor)
+    };
+    let rounding = plan.layers_of(index).map(size).sum::<u64>();
+    let Some(set) = plan.calibration else {
+        return rounding;
+    };
+    let tokens = set.samples * set.length;
+    let all = wanted(plan, index);
+    let hessian = |i: &Input| pace::gram_work(i.width, tokens) + pace::factor_work(i.width);
+    let again = if plan.true_sequential {
+        all.len().saturating_sub(1)
+    } else {
+        0
+    };
+    let passes = 1 + again as u64 + u64::from(index + 1 < plan.model.layers);
+    passes * pace::pass_work(plan, index, tokens) + all.iter().map(hessian).sum::<u64>() + rounding
 }

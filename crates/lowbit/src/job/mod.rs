@@ -30,6 +30,7 @@ pub mod recipe;
 pub mod report;
 pub mod request;
 mod rest;
+mod running;
 mod seal;
 mod select;
 mod shared;

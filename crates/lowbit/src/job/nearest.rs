@@ -8,7 +8,7 @@ use super::journal::Line;
 use super::pace;
 use super::plan::{Layer, Plan};
 use super::report::{LayerReport, quality};
-use super::shared::{round_plain, run_time_inputs};
+use super::running::{round_plain, run_time_inputs};
 use super::sink::Sink;
 use super::step::{Unit, World};
 use crate::error::{Code, Error, Result};

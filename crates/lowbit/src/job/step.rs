@@ -2,6 +2,7 @@
 
 use super::block::WholeBlock;
 use super::embed::Embed;
+use super::inputs;
 use super::journal::{Activations, Line};
 use super::nearest::NearestBlock;
 use super::pace;
@@ -94,7 +95,7 @@ impl Step {
         };
         match self {
             Step::Embed => Embed::work(plan),
-            Step::Block(i) if !plan.streams() => WholeBlock::work(plan, i) + copies(i),
+            Step::Block(i) if !plan.streams() => inputs::work(plan, i) + copies(i),
             Step::Block(i) => {
                 let layers = plan.layers_of(i).map(|l| (l.linear.rows, l.linear.cols));
                 layers

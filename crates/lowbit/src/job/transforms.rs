@@ -77,11 +77,12 @@ impl Transforming {
         let plan = world.plan;
         let mapping = &planned.mapping;
         let tapped = find(taps, *first_consumer(planned))?;
+        let index = material.index();
         let float = material.float.as_mut().ok_or_else(no_floats)?;
         let mut scaling = match self.running.take() {
             Some(scaling) => scaling,
             None => {
-                let target = target(plan, material.index(), mapping);
+                let target = target(plan, index, mapping);
                 Scaling::new(&planned.transform, mapping, float, &tapped.stats, target)?
             }
         };

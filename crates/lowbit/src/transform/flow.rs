@@ -2,6 +2,7 @@
 //! assignment form. Mappings and rotations are questions to this graph, so that a new family is
 //! right by its operations alone.
 
+use crate::model::config::Config;
 use crate::model::ops::{Op, Part, Slot};
 
 /// Where a value comes from.
@@ -54,20 +55,20 @@ pub(super) struct Flow {
 }
 
 impl Flow {
-    /// Follows the operations of a block.
-    pub(super) fn new(ops: &[Op]) -> Self {
+    /// Follows the operations of block `layer`.
+    pub(super) fn new(config: &Config, layer: usize) -> Self {
         let mut flow = Self {
             values: Vec::new(),
             slots: Vec::new(),
         };
         flow.write(Slot::Hidden, Source::Residual);
-        for op in ops {
-            flow.follow(op);
+        for op in config.ops(layer).iter() {
+            flow.follow(config, op);
         }
         flow
     }
 
-    fn follow(&mut self, op: &Op) {
+    fn follow(&mut self, config: &Config, op: &Op) {
         match *op {
             Op::RmsNorm { from, to, weight } => {
                 let of = self.at(from);
@@ -98,7 +99,28 @@ impl Flow {
                 self.pass(Slot::Up, Slot::Gate, Reader::Gated);
             }
             Op::Add { from } => self.read(from, Reader::Residual),
+            Op::Experts { from, to } => self.experts(config, from, to),
         }
+    }
+
+    fn experts(&mut self, config: &Config, from: Slot, to: Slot) {
+        self.read(from, Reader::Linear(Part::Router));
+        let mut downs = Vec::new();
+        for e in (0..config.experts.map_or(0, |e| e.count)).map(|e| e as u16) {
+            self.read(from, Reader::Linear(Part::ExpertGate(e)));
+            self.read(from, Reader::Linear(Part::ExpertUp(e)));
+            let up = self.values.len();
+            self.values.push(Value {
+                source: Source::Linears(vec![Part::ExpertUp(e)]),
+                readers: vec![Reader::Gated(up + 1)],
+            });
+            self.values.push(Value {
+                source: Source::Through,
+                readers: vec![Reader::Linear(Part::ExpertDown(e))],
+            });
+            downs.push(Part::ExpertDown(e));
+        }
+        self.write(to, Source::Linears(downs));
     }
 
     /// The value that a slot holds; operations write before they read.

@@ -27,7 +27,7 @@ pub struct Mapping {
 /// Read off the operations: norm → its linears, v → o where every query head has a key head of its
 /// own, up → down through the gate. A value that anything but a linear reads as well has none.
 pub fn mappings(config: &Config, layer: usize) -> Vec<Mapping> {
-    let flow = Flow::new((config.arch().ops)(layer));
+    let flow = Flow::new(config, layer);
     let grouped = config.kv_heads != config.heads;
     let mut found = Vec::new();
     for (i, value) in flow.values.iter().enumerate() {

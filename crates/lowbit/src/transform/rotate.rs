@@ -202,7 +202,7 @@ impl Turn {
 impl Places {
     /// `unsupported` with the reason when a rotation would change the function of the block.
     fn find(config: &Config, layer: usize, options: &Rotate) -> Result<Self> {
-        let flow = Flow::new((config.arch().ops)(layer));
+        let flow = Flow::new(config, layer);
         let mut places = Self::default();
         let refuse = |rotation: &str, why: String| {
             let what = format!("{} does not permit {rotation}: {why}", config.arch().name);

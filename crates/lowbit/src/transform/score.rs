@@ -11,7 +11,7 @@ use super::curvature::Curvature;
 use super::stats::InputStats;
 use crate::cpu::Cpu;
 use crate::error::{Code, Error, Result};
-use crate::round::{RoundOptions, rtn};
+use crate::round::{RoundOptions, Weights, rtn};
 use crate::scheme::{Activations, Element, Scheme};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -61,7 +61,13 @@ pub(super) fn rounded(
     scheme: &Scheme,
     options: &RoundOptions,
 ) -> Result<Vec<f32>> {
-    let matrix = rtn::round(values, values.len() / cols, cols, scheme, options, cpu)?;
+    let weights = Weights {
+        values,
+        rows: values.len() / cols,
+        cols,
+        importance: None,
+    };
+    let matrix = rtn::round(weights, scheme, options, cpu)?;
     let mut out = vec![0.0; values.len()];
     let failed = AtomicBool::new(false);
     cpu.run_chunks(&mut out, cols * 8, true, |chunk, rows| {
