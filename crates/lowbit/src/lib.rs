@@ -15,6 +15,7 @@ pub mod layout;
 pub mod linalg;
 pub mod maths;
 pub mod matrix;
+pub mod minifloat;
 pub mod model;
 pub mod pack;
 pub mod port;
