@@ -96,6 +96,11 @@ impl Hessian {
             .collect()
     }
 
+    /// One entry of H, after `finish`.
+    pub fn entry(&self, i: usize, j: usize) -> f64 {
+        self.sums[i.max(j)][i.min(j)] * self.scale()
+    }
+
     /// Upper triangle of H with rows and columns in the order of `columns`, `[n, n]` row-major.
     ///
     /// `diagonal` replaces the diagonal, in the original order of columns.
