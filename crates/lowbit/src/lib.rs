@@ -7,6 +7,7 @@ pub mod container;
 pub mod cpu;
 pub mod error;
 pub mod evaluate;
+pub mod gguf;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 pub mod job;
@@ -23,6 +24,7 @@ pub mod round;
 pub mod scheme;
 pub mod session;
 pub mod tensor;
+pub mod transform;
 
 pub use cpu::{Compute, Cpu, Isa};
 pub use error::{Code, Error, Result};
