@@ -37,7 +37,8 @@ pub const NF4: [f32; 16] = [
     1.0,
 ];
 
-/// bitsandbytes' 4-bit floats by code, the highest bit a sign, scaled to a maximum of 1.
+/// bitsandbytes' 4-bit floats by code, the highest bit a sign, scaled to a maximum of 1. Both zeros
+/// are the positive one.
 pub const FP4: [f32; 16] = [
     0.0,
     0.005_208_333_5,
@@ -47,7 +48,7 @@ pub const FP4: [f32; 16] = [
     0.5,
     0.166_666_67,
     0.25,
-    -0.0,
+    0.0,
     -0.005_208_333_5,
     -0.666_666_7,
     -1.0,
