@@ -7,20 +7,34 @@
 //! innermost first in the file. Source: ggml's `docs/gguf.md` and the behaviour of its loader, which
 //! is the stricter of the two where they differ.
 
+pub mod codec;
 mod cursor;
+mod decode;
+mod encode_32;
+mod encode_k16;
+mod encode_k32;
+mod encode_plain;
 mod extent;
 pub mod header;
+mod lanes;
+mod rows;
+mod search;
+mod simd;
 pub mod split;
 pub mod types;
 pub mod value;
 mod walk;
 pub mod write;
 
+pub use codec::{Importance, decode, encode};
 pub use extent::ALIGNMENT;
 pub use header::{Header, Limits, Parsed, TensorInfo, parse};
-pub use types::Type;
+pub use rows::Rows;
+pub use types::{Codec, Type};
 pub use value::{Array, Metadata, Value};
 
+#[cfg(test)]
+mod codec_tests;
 #[cfg(test)]
 mod malformed_tests;
 #[cfg(test)]

@@ -153,11 +153,7 @@ fn moments<const N: usize>(
 /// Largest (Σ w·x·q)² / Σ w·q² over 19 scales around the one that maps the largest magnitude to
 /// −`most`; `most` codes lie below zero and `most` − 1 above.
 #[inline(always)]
-pub(super) fn symmetric<const N: usize>(
-    x: &[Lanes; N],
-    w: &[Lanes; N],
-    most: i32,
-) -> Symmetric {
+pub(super) fn symmetric<const N: usize>(x: &[Lanes; N], w: &[Lanes; N], most: i32) -> Symmetric {
     let zero = Lanes::zero();
     let (amax, max) = extreme(x);
     let live = Lanes::splat(EPS).gt(amax).pick(zero, Lanes::splat(1.0));
@@ -282,4 +278,38 @@ pub(super) fn positive(x: &[f32], w: &[f32], most: i32, codes: &mut [u8]) -> f32
         *code = l as u8;
     }
     if l2 > 0.0 { lx / l2 } else { 0.0 }
+}
+
+/// `symmetric` of a single block with codes from 0: the scales of a super-block.
+pub(super) fn symmetric_one(x: &[f32], w: &[f32], most: i32, codes: &mut [u8]) -> f32 {
+    let wider = |m: f32, v: &f32| if v.abs() > m.abs() { *v } else { m };
+    let max = x.iter().fold(0.0, wider);
+    codes.fill(0);
+    if max.abs() < EPS {
+        return 0.0;
+    }
+    let code = |inverse: f32, x: f32| nearest(inverse * x).min(most - 1).max(-most);
+    let moments = |inverse: f32| {
+        x.iter().zip(w).fold((0.0f32, 0.0f32), |(lx, l2), (x, w)| {
+            let l = code(inverse, *x) as f32;
+            (lx + w * x * l, l2 + w * l * l)
+        })
+    };
+    let top = most as f32;
+    let mut inverse = -top / max;
+    let (lx, l2) = moments(inverse);
+    let mut scale = if l2 == 0.0 { 0.0 } else { lx / l2 };
+    let mut best = scale * lx;
+    for step in (-9..=9).filter(|s| *s != 0) {
+        let tried = -(top + 0.1 * step as f32) / max;
+        let (lx, l2) = moments(tried);
+        if l2 > 0.0 && lx * lx > best * l2 {
+            scale = lx / l2;
+            (best, inverse) = (scale * lx, tried);
+        }
+    }
+    for (c, x) in codes.iter_mut().zip(x) {
+        *c = (code(inverse, *x) + most) as u8;
+    }
+    scale
 }
