@@ -93,7 +93,7 @@ pub fn encode(
             importance: importance.map(Importance::values),
         };
         (codec.encode)(cpu.isa, rows, out);
-        if !halves_finite(ty, codec, out) {
+        if !codec.finite(ty, out) {
             bad.fetch_min(task, Ordering::Relaxed);
         }
     });
@@ -114,11 +114,16 @@ fn all_finite(values: &[f32]) -> bool {
         .fold(true, |all, v| all & (v.abs() <= f32::MAX))
 }
 
-fn halves_finite(ty: &Type, codec: &Codec, blocks: &[u8]) -> bool {
-    let finite =
-        |block: &[u8], at: &usize| f16::from_le_bytes([block[*at], block[at + 1]]).is_finite();
-    let mut blocks = blocks.chunks_exact(ty.bytes);
-    blocks.all(|block| codec.halves.iter().all(|at| finite(block, at)))
+impl Codec {
+    /// Whether every half of whole blocks is finite.
+    pub(super) fn finite(&self, ty: &Type, blocks: &[u8]) -> bool {
+        let finite = |block: &[u8], at: &usize| {
+            let half = [block[*at], block[at + 1]];
+            f16::from_le_bytes(half).is_finite()
+        };
+        let mut blocks = blocks.chunks_exact(ty.bytes);
+        blocks.all(|block| self.halves.iter().all(|at| finite(block, at)))
+    }
 }
 
 fn refused(ty: &Type, values: &[f32], cols: usize, first: usize) -> Error {
@@ -155,7 +160,7 @@ pub fn decode(ty: &Type, blocks: &[u8], out: &mut [f32]) -> Result<()> {
         );
         return Err(Error::new(Code::Shape, what));
     }
-    if ty.block > 1 && !halves_finite(ty, codec, blocks) {
+    if ty.block > 1 && !codec.finite(ty, blocks) {
         let what = format!("a scale of {} is not finite", ty.name);
         return Err(Error::new(Code::Qparam, what).remedy("download the file again"));
     }

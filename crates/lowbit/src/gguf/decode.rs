@@ -231,30 +231,38 @@ pub(super) fn iq4_xs(blocks: &[u8], out: &mut [f32]) {
     });
 }
 
+/// Trits of TQ1_0: 0, 1 and 2.
+pub(super) fn trits(b: &[u8]) -> [u8; 256] {
+    let mut out = [0; 256];
+    let mut at = 0;
+    for (first, bytes, count) in TQ1_RUNS {
+        for m in 0..bytes {
+            let mut rest = b[at];
+            for k in 0..count {
+                out[first + m + k * bytes] = ((u16::from(rest) * 3) >> 8) as u8;
+                rest = rest.wrapping_mul(3);
+            }
+            at += 1;
+        }
+    }
+    out
+}
+
+fn ternary(out: &mut [f32; 256], trits: [u8; 256], d: f32) {
+    for (o, q) in out.iter_mut().zip(trits) {
+        *o = (f32::from(q) - 1.0) * d;
+    }
+}
+
 pub(super) fn tq1_0(blocks: &[u8], out: &mut [f32]) {
     each::<256>(54, blocks, out, |b, out| {
-        let d = half_at(b, 52);
-        let mut at = 0;
-        for (first, bytes, count) in TQ1_RUNS {
-            for m in 0..bytes {
-                let mut rest = b[at];
-                for k in 0..count {
-                    let trit = (u16::from(rest) * 3) >> 8;
-                    out[first + m + k * bytes] = (f32::from(trit) - 1.0) * d;
-                    rest = rest.wrapping_mul(3);
-                }
-                at += 1;
-            }
-        }
+        ternary(out, trits(b), half_at(b, 52));
     });
 }
 
 pub(super) fn tq2_0(blocks: &[u8], out: &mut [f32]) {
     each::<256>(66, blocks, out, |b, out| {
-        let d = half_at(b, 64);
-        for (o, q) in out.iter_mut().zip(pairs(&b[..64])) {
-            *o = (f32::from(q) - 1.0) * d;
-        }
+        ternary(out, pairs(&b[..64]), half_at(b, 64));
     });
 }
 

@@ -9,7 +9,8 @@
 use super::encode_k32::{SUPER, Scales, requantize};
 use super::lanes::{LANES, Lanes, nearest};
 use super::rows::{Rows, bytes, half, squares, sum, weights};
-use super::search::{EPS, Tries, affine, descend, symmetric, symmetric_one};
+use super::search::{EPS, Tries, affine, descend, symmetric};
+use super::search_one::symmetric_one;
 
 /// 256 two-bit codes: byte l of each half holds values l, l+32, l+64 and l+96 of it.
 #[inline(always)]

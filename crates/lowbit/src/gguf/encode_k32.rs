@@ -6,7 +6,8 @@
 
 use super::lanes::{LANES, Lanes};
 use super::rows::{Rows, bytes, half, squares, sum, weights};
-use super::search::{Affine, Tries, affine, positive};
+use super::search::{Affine, Tries, affine};
+use super::search_one::positive;
 
 /// Values of a super-block.
 pub(super) const SUPER: usize = 256;
