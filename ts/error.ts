@@ -38,6 +38,7 @@ export const CODES = [
   'option',
   'recipe',
   'nonfinite-weight',
+  'fallback',
   'nonfinite-activation',
   'nonfinite-logits',
   'dataset',

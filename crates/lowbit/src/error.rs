@@ -65,6 +65,7 @@ codes! {
     Option "option" "An option is unknown or out of range.",
     Recipe "recipe" "The recipe is not valid.",
     NonfiniteWeight "nonfinite-weight" "A source weight is NaN or infinite.",
+    Fallback "fallback" "A layer could not be quantized as asked, and the run is to be strict.",
     NonfiniteActivation "nonfinite-activation" "A calibration activation is NaN or infinite.",
     NonfiniteLogits "nonfinite-logits" "The model produced NaN logits.",
     Dataset "dataset" "A calibration or evaluation text is not usable.",

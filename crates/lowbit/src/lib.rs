@@ -16,6 +16,7 @@ pub mod layout;
 pub mod linalg;
 pub mod maths;
 pub mod matrix;
+pub mod minifloat;
 pub mod model;
 pub mod pack;
 pub mod port;
@@ -23,6 +24,7 @@ pub mod round;
 pub mod scheme;
 pub mod session;
 pub mod tensor;
+pub mod transform;
 
 pub use cpu::{Compute, Cpu, Isa};
 pub use error::{Code, Error, Result};
