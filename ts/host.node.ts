@@ -20,6 +20,7 @@ export const nodeHost: Host = {
   output: (place, options) => fsOutput(place, options),
   readText: (place) => (isAddress(place) ? readAddress(place) : readFileLimited(place)),
   bundled: (name) => readFileLimited(fileURLToPath(new URL(`../data/${name}`, import.meta.url))),
+  memory: () => process.memoryUsage.rss(),
   sha256() {
     const hash = createHash('sha256')
     return { update: (bytes) => void hash.update(bytes), hex: () => hash.digest('hex') }

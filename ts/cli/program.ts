@@ -7,11 +7,13 @@ import { registerDoctor } from './doctor.ts'
 import { registerEval } from './eval.ts'
 import { registerInspect } from './inspect.ts'
 import { registerQuantize } from './quantize.ts'
+import { registerRecipes } from './recipes.ts'
 import { registerRun } from './run.ts'
 
 /** Every command, in the order of the help. */
 const COMMANDS: readonly Register[] = [
   registerQuantize,
+  registerRecipes,
   registerEval,
   registerRun,
   registerChat,

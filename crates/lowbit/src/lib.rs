@@ -7,6 +7,7 @@ pub mod container;
 pub mod cpu;
 pub mod error;
 pub mod evaluate;
+pub mod gguf;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 pub mod job;

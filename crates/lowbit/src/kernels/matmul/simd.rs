@@ -181,6 +181,16 @@ impl<'a> Out<'a> {
         }
     }
 
+    /// Asks for the vectors that [`Out::add`] will add to: rows lie too far apart for the
+    /// hardware to foresee.
+    #[inline(always)]
+    pub(super) fn prefetch<S: Simd, const N: usize>(&self, row: usize, panel: usize) {
+        for i in 0..N {
+            let at = row * self.stride + panel * ROWS + i * S::LANES;
+            S::prefetch(self.at.wrapping_add(at).cast());
+        }
+    }
+
     /// Adds vectors to `row` from the first column of `panel` on.
     ///
     /// # Safety

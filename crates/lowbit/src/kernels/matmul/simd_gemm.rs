@@ -110,6 +110,9 @@ unsafe fn micro<S: Simd, const N: usize, const P: usize, const M: usize>(
     block: &Range<usize>,
     tile: &Tile<P>,
 ) {
+    for row in row..(row + M).min(job.m) {
+        job.out.prefetch::<S, N>(row, panel);
+    }
     // SAFETY: packed inputs hold `M` values for each column from `row · width` on.
     unsafe {
         let mut x = job.x.as_ptr().add(row * job.width + block.start * M);
