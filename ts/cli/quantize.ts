@@ -59,7 +59,10 @@ export const registerQuantize: Register = (program, context) => {
     .option('--method <name>', 'rounding method (gptq)')
     .option('--scheme <name>', 'bits, group and symmetry, as in w4g128-asym (w4g128)')
     .option('--format <name>', 'file format (compressed-tensors)')
-    .option('--calibration <files...>', 'text files to calibrate on')
+    .option(
+      '--calibration <sources...>',
+      'what to calibrate on: a set of lowbit calibrate, or text',
+    )
     .option('--samples <n>', 'calibration samples (128)', integer(1))
     .option('--length <n>', 'tokens of a sample (512)', integer(2))
     .option('--ignore <patterns...>', 'modules to leave alone, by name or re:expression')

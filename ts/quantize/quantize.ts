@@ -8,14 +8,17 @@ import type { QuantizeOptions } from '../options.ts'
 import { type Meter, meter } from '../progress.ts'
 import { memoryStore } from '../store/memory.ts'
 import { readOptional } from '../store/store.ts'
-import { needTokenizer, openTokenizer } from '../text/tokenizer.ts'
-import { type CalibrationSet, type CalibrationSize, readCalibration } from './calibration.ts'
+import {
+  type CalibrationSet,
+  type CalibrationSize,
+  calibrationSize,
+  readCalibration,
+} from './calibration.ts'
 import { type CardFacts, cardText, recipeText } from './card.ts'
 import { checkOutput } from './check.ts'
 import { drive } from './drive.ts'
 import { checkSpace, type Copy, copyFiles, filesToCopy, writeText } from './files.ts'
 import {
-  DEFAULTS,
   defaultNotes,
   jobText,
   needsCalibration,
@@ -89,7 +92,7 @@ async function prepare(
   const settings = settingsOf(options)
   const checkpoint = await openCheckpoint(binding, source)
   const size = (await needsCalibration(binding, settings.method))
-    ? { samples: options.samples ?? DEFAULTS.samples, length: options.length ?? DEFAULTS.length }
+    ? await calibrationSize(host, options)
     : null
   const text = jobText(checkpoint, { options, settings, threads: host.threads, size, journal: [] })
   const plan = await planFrom(binding, text, checkpoint.place)
@@ -185,8 +188,7 @@ async function calibrate(run: Run): Promise<CalibrationSet | undefined> {
   if (!size) return undefined
   throwIfAborted(options.signal)
   run.report({ stage: 'tokenize', done: 0, total: 1 })
-  const tokenizer = needTokenizer(await openTokenizer(checkpoint.store), checkpoint.place)
-  const set = await readCalibration(host, tokenizer, options.calibration, size)
+  const set = await readCalibration(host, checkpoint, options.calibration, size)
   run.report({ stage: 'tokenize', done: 1, total: 1 })
   if (set.samples < size.samples) {
     run.notes.push(`The calibration text gives ${set.samples} of ${size.samples} samples`)

@@ -12,8 +12,6 @@ export const DEFAULTS = {
   method: 'gptq',
   scheme: 'w4g128',
   format: 'compressed-tensors',
-  samples: 128,
-  length: 512,
 } as const
 
 /** Module that stays as it is: quantizing the head costs quality and saves little. */
