@@ -67,7 +67,7 @@ test('quantize: writes weights, config, card, recipe and what lay beside the wei
     expected,
   )
   t.regex(await readFile(join(out, 'README.md'), 'utf8'), /^---\nlicense: mit\n/)
-  t.regex(await readFile(join(out, 'recipe.yaml'), 'utf8'), /method: "rtn"\nscheme: "w4g128"/)
+  t.regex(await readFile(join(out, 'recipe.yaml'), 'utf8'), / {2}- rtn:\n {6}scheme: w4g128/)
   t.deepEqual((await readdir(join(out, '..'))).toSorted(), ['model', 'out'])
   t.like(report, { dryRun: false, method: 'rtn', calibration: null, resumed: false })
 })

@@ -8,7 +8,15 @@ import { NOVELS, ROOT, textOf } from './helpers.ts'
 const api = await openApi()
 const novels = await readFixture('novels-4m-reference')
 const PROMPTS = [0, 1, 2] as const
-const TINY = ['tiny-llama', 'tiny-llama-linear', 'tiny-mistral', 'tiny-qwen2', 'tiny-qwen3']
+const TINY = [
+  'tiny-llama',
+  'tiny-llama-linear',
+  'tiny-mistral',
+  'tiny-mixtral',
+  'tiny-qwen2',
+  'tiny-qwen3',
+  'tiny-qwen3-moe',
+]
 
 test(`${NAME}: prompts have the reference's tokens, logits and greedy continuations`, async (t) => {
   const model = await api.load(NOVELS, { compute: 'f32', device: 'cpu' })

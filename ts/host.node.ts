@@ -31,6 +31,7 @@ export const nodeHost: Host = {
   data: (place) => (isAddress(place) ? Promise.resolve(addressFiles(place)) : localData(place)),
   folder: (place) => ({ store: fsStore(dirname(resolve(place))), file: basename(place) }),
   bundled: (name) => readFileLimited(fileURLToPath(new URL(`../data/${name}`, import.meta.url))),
+  memory: () => process.memoryUsage.rss(),
   sha256() {
     const hash = createHash('sha256')
     return { update: (bytes) => void hash.update(bytes), hex: () => hash.digest('hex') }

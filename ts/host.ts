@@ -73,6 +73,8 @@ export interface Host {
   bundled(name: BundledText): Promise<Uint8Array>
   /** Starts a SHA-256 digest. */
   sha256(): Hash
+  /** Bytes of memory of the process, where they can be known. */
+  readonly memory?: () => number
 }
 
 /** An output over a store that keeps unfinished files to itself; nothing to resume. */

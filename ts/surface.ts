@@ -17,6 +17,7 @@ export type {
   Usage,
 } from './options.ts'
 export type { QuantizeReport } from './quantize/report.ts'
+export type { RecipeForm } from './recipe/form.ts'
 export { fetchStore, type FetchOptions } from './store/fetch.ts'
 export { memoryStore, type MemoryStore } from './store/memory.ts'
 export type { Range, Store, Writing } from './store/store.ts'

@@ -2,11 +2,9 @@
 import { LowbitError, nearest, quote } from '../error.ts'
 import { listText, textList } from '../option-rules.ts'
 import type { CalibrateOptions } from '../options.ts'
+import { DEFAULTS as SIZE } from '../recipe/resolve.ts'
 import { isObject } from '../bytes.ts'
 import { RULES, type Strategy } from './names.ts'
-
-/** What `calibrate` does when nothing is said, where `quantize` does the same. */
-export const SET_SIZE = { samples: 128, length: 512 } as const
 
 /** Options that decide the bytes of a set. */
 export interface Settings extends Readonly<Record<string, unknown>> {
@@ -28,7 +26,8 @@ export interface Settings extends Readonly<Record<string, unknown>> {
 
 /** What is taken where nothing is said. */
 const DEFAULTS: Settings = {
-  ...SET_SIZE,
+  samples: SIZE.samples,
+  length: SIZE.length,
   select: 'random',
   mix: null,
   languages: null,

@@ -158,6 +158,7 @@ function refuse(place: string): void {
 
 /** Whether a name is a data set's: `org/name`, `org/name:config` or `org/name:config:split`. */
 export function isDatasetName(place: string): boolean {
+  if (READABLE.test(place) || UNREADABLE.test(place)) return false
   return /^[\w-][\w.-]*\/[\w-][\w.-]*(:[^:/\\]+){0,2}$/.test(place)
 }
 

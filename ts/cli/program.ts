@@ -8,12 +8,14 @@ import { registerDoctor } from './doctor.ts'
 import { registerEval } from './eval.ts'
 import { registerInspect } from './inspect.ts'
 import { registerQuantize } from './quantize.ts'
+import { registerRecipes } from './recipes.ts'
 import { registerRun } from './run.ts'
 
 /** Every command, in the order of the help. */
 const COMMANDS: readonly Register[] = [
   registerQuantize,
   registerCalibrate,
+  registerRecipes,
   registerEval,
   registerRun,
   registerChat,

@@ -9,7 +9,7 @@ use lowbit::model::load::Loader;
 use lowbit::model::weights;
 use lowbit::round::gptq::GptqOptions;
 use lowbit::round::observer::Observer;
-use lowbit::round::{RoundOptions, rtn};
+use lowbit::round::{RoundOptions, Weights, rtn};
 use lowbit::tensor::{Dtype, Tensor, bytes_from_f32};
 use lowbit::{Code, Scheme};
 use support::{Checkpoint, Sequence};
@@ -26,11 +26,22 @@ fn rounded(name: &str, scheme: &str) -> (Checkpoint, Checkpoint) {
         gptq: GptqOptions::default(),
     };
     let mut assignment = Vec::new();
+    let mut ignored = vec!["lm_head".to_owned()];
     for linear in (0..config.layers).flat_map(|layer| weights::linears(&config, layer)) {
+        if !linear.quantizable {
+            ignored.push(linear.module);
+            continue;
+        }
         let source = packed.tensors.remove(&linear.weight).expect("a weight");
         let floats = source.view().and_then(|t| t.to_f32()).expect("floats");
         let (rows, cols) = (linear.rows, linear.cols);
-        let matrix = rtn::round(&floats, rows, cols, &scheme, &options, &cpu).expect("codes");
+        let source = Weights {
+            values: &floats,
+            rows,
+            cols,
+            importance: None,
+        };
+        let matrix = rtn::round(source, &scheme, &options, &cpu).expect("codes");
         for tensor in CURRENT
             .encode(&linear.module, &matrix, &scheme)
             .expect("tensors")
@@ -51,7 +62,6 @@ fn rounded(name: &str, scheme: &str) -> (Checkpoint, Checkpoint) {
         });
         assignment.push((linear.module, scheme));
     }
-    let ignored = vec!["lm_head".to_owned()];
     packed.source.config["quantization_config"] = CURRENT.config(&assignment, &ignored, false);
     packed.list();
     dense.list();
@@ -65,6 +75,8 @@ fn codes_give_the_logits_of_the_floats_that_they_stand_for() {
         ("tiny-llama", "w4g32"),
         ("tiny-llama-linear", "w8"),
         ("tiny-qwen3", "w3g32-asym"),
+        ("tiny-mixtral", "w4g16"),
+        ("tiny-qwen3-moe", "w8"),
     ] {
         let (packed, dense) = rounded(name, scheme);
         let tokens: Vec<u32> = (2..40).collect();

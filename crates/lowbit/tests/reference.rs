@@ -17,6 +17,8 @@ const TINY: &[&str] = &[
     "tiny-mistral",
     "tiny-qwen2",
     "tiny-qwen3",
+    "tiny-mixtral",
+    "tiny-qwen3-moe",
 ];
 
 fn fixture(name: &str) -> BTreeMap<String, Tensor> {

@@ -55,6 +55,7 @@ impl Room {
             head_dim: config.head_dim,
         };
         heads.check()?;
+        supports(config)?;
         let widths = SLOTS.iter().map(|s| align(width(config, *s)));
         let widest = widths.clone().max().unwrap_or(1);
         let limit = usize::try_from(gpu.info().max_binding).unwrap_or(usize::MAX);
@@ -95,6 +96,19 @@ impl Room {
             epsilon: self.epsilon,
         }
     }
+}
+
+/// `unsupported` for what a family needs and no kernel here does, before anything is uploaded.
+fn supports(config: &Config) -> Result<()> {
+    match config.blocks.iter().any(|b| b.sparse) {
+        true => Err(unsupported("a mixture of experts")),
+        false => Ok(()),
+    }
+}
+
+fn unsupported(what: &str) -> Error {
+    let what = format!("{what} on the GPU");
+    Error::new(Code::Unsupported, what).remedy("use device \"cpu\"")
 }
 
 fn width(config: &Config, slot: Slot) -> usize {
@@ -216,6 +230,10 @@ fn kernel(gpu: &Gpu, room: &Room, block: &Block<Stored>, op: Op) -> Result<Dispa
             let (from, stride) = room.slot(from);
             add::gpu::add(gpu, stride, &room.now, from, room.buffer(Slot::Hidden))
         }
+        Op::Experts { .. } => Err(
+            Error::new(Code::Unsupported, "mixtures of experts on the GPU")
+                .remedy("use device \"cpu\""),
+        ),
         Op::Linear { .. } | Op::Attention => Err(Error::new(
             Code::Internal,
             format!("{op:?} is not a kernel"),

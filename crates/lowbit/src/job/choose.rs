@@ -1,5 +1,6 @@
 //! What a request chooses: layers with their schemes, rounding, calibration.
 
+use super::changes::Changes;
 use super::request::{Calibration, Options};
 use super::select;
 use crate::error::{Code, Error, Result};
@@ -26,6 +27,8 @@ pub struct Layer {
     pub dtype: Dtype,
     /// How it is quantized.
     pub scheme: Scheme,
+    /// The rounder.
+    pub method: &'static Method,
     /// Type of its scales.
     pub scale_dtype: Dtype,
 }
@@ -44,6 +47,8 @@ pub(super) fn refuse_quantized(config: &Value) -> Result<()> {
 }
 
 /// What every layer's rounding has in common; `option` names what is out of range.
+///
+/// `options` are effective ones.
 pub(super) fn round_options(options: &Options) -> Result<RoundOptions> {
     if !(0.0..1.0).contains(&options.damp) {
         let what = format!("damp is {}", options.damp);
@@ -53,12 +58,13 @@ pub(super) fn round_options(options: &Options) -> Result<RoundOptions> {
         return Err(Error::new(Code::Option, "block is 0").remedy("use for example 128"));
     }
     Ok(RoundOptions {
-        observer: Observer::parse(options.observer_name())?,
+        observer: Observer::parse(options.observer.as_deref().unwrap_or_default())?,
         scale_dtype: Dtype::F32,
         gptq: GptqOptions {
             damp: options.damp,
             block: options.block,
             order: Order::parse(&options.act_order)?,
+            ..GptqOptions::default()
         },
     })
 }
@@ -75,19 +81,22 @@ pub(super) fn layers(
                 .into_iter()
                 .map(move |l| (block, l))
         })
-        .filter(|(_, l)| l.quantizable)
         .collect();
+    // Loaders want routers named that stay as stored among linears that do not.
+    let (linears, kept): (Vec<_>, Vec<_>) = linears.into_iter().partition(|(_, l)| l.quantizable);
     let modules: Vec<_> = linears.iter().map(|(_, l)| l.module.as_str()).collect();
-    let schemes = select::schemes(options, &modules)?;
+    let kept_modules: Vec<_> = kept.iter().map(|(_, l)| l.module.as_str()).collect();
+    let chosen = select::chosen(options, &modules, &kept_modules)?;
     let layout = layout::find(&options.format)?;
     let scale_dtype = options
         .scale_dtype
         .as_deref()
         .map(parse_scale_dtype)
         .transpose()?;
-    let (mut layers, mut ignored) = (Vec::new(), Vec::new());
-    for ((block, linear), scheme) in linears.into_iter().zip(schemes) {
-        let Some(scheme) = scheme else {
+    let mut layers = Vec::new();
+    let mut ignored: Vec<_> = kept.into_iter().map(|(_, l)| l.module).collect();
+    for ((block, linear), chosen) in linears.into_iter().zip(chosen) {
+        let Some(select::Chosen { scheme, method }) = chosen else {
             ignored.push(linear.module);
             continue;
         };
@@ -100,6 +109,7 @@ pub(super) fn layers(
             block,
             dtype,
             scheme,
+            method,
         });
     }
     if layers.is_empty() {
@@ -120,17 +130,17 @@ fn parse_scale_dtype(name: &str) -> Result<Dtype> {
     }
 }
 
-/// The calibration set if the method needs one; `dataset` without, `context` when too long.
+/// The calibration set if something needs one; `dataset` without, `context` when too long.
 pub(super) fn calibration(
-    method: &Method,
+    needed_by: Option<String>,
     calibration: Option<Calibration>,
     model: &Config,
 ) -> Result<Option<Calibration>> {
-    if !method.needs_calibration {
+    let Some(step) = needed_by else {
         return Ok(None);
-    }
+    };
     let Some(set) = calibration.filter(|c| c.samples > 0 && c.length > 0) else {
-        let what = format!("{} needs calibration text", method.name);
+        let what = format!("{step} needs calibration text");
         return Err(Error::new(Code::Dataset, what).remedy("give some, or use --method rtn"));
     };
     if set.length > model.context {
@@ -141,4 +151,19 @@ pub(super) fn calibration(
         return Err(Error::new(Code::Context, what).remedy("use a smaller --length"));
     }
     Ok(Some(set))
+}
+
+/// What needs to see the inputs of linears, if anything does.
+pub(super) fn needs_calibration(
+    layers: &[Layer],
+    changes: &Changes,
+    observer: Observer,
+) -> Option<String> {
+    let method = layers.iter().find(|l| l.method.needs_calibration);
+    let ranges = |l: &&Layer| l.scheme.activations.is_some_and(|a| !a.dynamic);
+    let fixed = layers.iter().find(ranges);
+    (method.map(|l| l.method.name.to_string()))
+        .or_else(|| changes.needs_calibration().map(Into::into))
+        .or_else(|| fixed.map(|l| l.scheme.to_string()))
+        .or_else(|| (observer == Observer::ImatrixMse).then(|| "observer imatrix-mse".into()))
 }

@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! acts-0 ─ read a chunk ─► block, some tokens at a time ─┬─► write the chunk to acts-1
-//!                                                        └─► taps: Hessians
+//!                                                        └─► taps: statistics of inputs
 //! ```
 
+use super::inputs::Tapped;
 use super::journal::{Activations, corrupt};
 use super::plan::Plan;
 use super::step::World;
@@ -12,23 +13,11 @@ use super::{Ask, pace};
 use crate::error::{Code, Error, Result};
 use crate::kernels::matmul::Weight;
 use crate::model::Block;
-use crate::model::forward::{LayerCache, Scratch, run_block};
+use crate::model::forward::{LayerCache, Scratch, Watch, watch_block};
 use crate::model::ops::Part;
-use crate::round::hessian::Hessian;
 use sha2::{Digest, Sha256};
 
 use super::identity::hex;
-
-/// A linear operation whose inputs are wanted.
-#[derive(Debug)]
-pub(super) struct Tapped {
-    /// Position among the block's linear operations.
-    pub operation: usize,
-    /// A module that takes this input, for messages.
-    pub module: String,
-    /// What its inputs are added to.
-    pub hessian: Hessian,
-}
 
 /// Activations between blocks: two scratch files in turn.
 pub(super) fn scratch_name(block: usize) -> String {
@@ -41,6 +30,8 @@ pub(super) struct Passes {
     block: usize,
     stage: &'static str,
     writes: bool,
+    /// First part of the last input that is wanted, if outputs are not.
+    until: Option<Part>,
     /// First sample of the chunk under way.
     first: usize,
     /// Position of the next token inside the chunk.
@@ -55,12 +46,26 @@ pub(super) struct Passes {
 }
 
 impl Passes {
-    /// `writes` the outputs, or only shows the inputs of linears to taps.
-    pub(super) fn new(plan: &Plan, block: usize, writes: bool) -> Self {
+    /// Writes the outputs.
+    pub(super) fn forward(plan: &Plan, block: usize) -> Self {
+        Self::new(plan, block, None)
+    }
+
+    /// Shows the inputs of linears to taps; ends with the one whose first part is `until`.
+    pub(super) fn calibrate(plan: &Plan, block: usize, until: Part) -> Self {
+        Self::new(plan, block, Some(until))
+    }
+
+    fn new(plan: &Plan, block: usize, until: Option<Part>) -> Self {
         Self {
             block,
-            stage: if writes { "forward" } else { "calibrate" },
-            writes,
+            stage: if until.is_none() {
+                "forward"
+            } else {
+                "calibrate"
+            },
+            writes: until.is_none(),
+            until,
             first: 0,
             next: 0,
             chunk: Vec::new(),
@@ -149,22 +154,28 @@ impl Passes {
         }
         let tokens = pace::tokens_per_pass(plan, self.block).min(length - token);
         let sample = self.first + self.next / length;
-        let mut operation = 0;
-        let mut tap = |_: &[Part], x: &[f32]| {
-            if let Some(tapped) = taps.iter_mut().find(|t| t.operation == operation) {
+        let idle = taps.is_empty();
+        let mut tap = |parts: &[Part], x: &[f32]| {
+            let first = parts.first();
+            if let Some(tapped) = taps.iter_mut().find(|t| t.parts.first() == first) {
                 require_finite(x, tapped, sample, token)?;
-                tapped.hessian.add(cpu, x);
+                tapped.stats.add(cpu, x);
             }
-            operation += 1;
             Ok(())
         };
+        let watch = Watch {
+            tap: &mut tap,
+            all_experts: plan.all_experts,
+            until: self.until,
+        };
+        let watch = (!idle).then_some(watch);
         let piece = &mut self.chunk[self.next * hidden..(self.next + tokens) * hidden];
         let cache = &mut self.cache;
-        run_block(cpu, &mut self.scratch, block, cache, piece, Some(&mut tap))?;
+        watch_block(cpu, &mut self.scratch, block, cache, piece, watch)?;
         self.next += tokens;
         let grams = taps
             .iter()
-            .map(|t| pace::gram_work(t.hessian.width(), tokens));
+            .map(|t| pace::gram_work(t.stats.hessian.width(), tokens));
         let work = pace::pass_work(plan, self.block, tokens) + grams.sum::<u64>();
         world.advance(self.stage, Some(self.block), work);
         Ok(())
@@ -203,7 +214,7 @@ fn require_finite(x: &[f32], tapped: &Tapped, sample: usize, first: usize) -> Re
     let Some(i) = first_nonfinite(x) else {
         return Ok(());
     };
-    let width = tapped.hessian.width();
+    let width = tapped.stats.hessian.width();
     let token = first + i / width;
     let what = format!(
         "an input is {} at sample {sample}, token {token}, channel {}",

@@ -6,6 +6,7 @@ pub use super::archs::ARCHS;
 use super::config::Config;
 use super::ops::{Op, Part};
 use crate::error::{Code, Error, Result, nearest};
+use std::borrow::Cow;
 
 /// One family of models as data.
 #[derive(Debug)]
@@ -22,25 +23,30 @@ pub struct Arch {
     pub norm: &'static str,
     /// Module of the output head, `[vocabulary, hidden]`; `head.rs` decides what it gets.
     pub head: &'static str,
-    /// The weights of a block.
-    pub rows: &'static [Row],
+    /// The weights of block `layer`; `Config::rows` repeats those of experts.
+    pub rows: fn(config: &Config, layer: usize) -> &'static [Row],
     /// What block `layer` does.
-    pub ops: fn(layer: usize) -> &'static [Op],
+    pub ops: fn(config: &Config, layer: usize) -> Vec<Op>,
     /// When linears have biases.
     pub biases: Biases,
     /// When attention looks back over a window only, which nothing here computes.
     pub window: Window,
+    /// How its config describes a mixture of experts, if it has one.
+    pub experts: Option<ExpertKeys>,
+    /// What is added to a norm's stored weight to get what values are multiplied with. Everything
+    /// here that holds a norm holds the sum; only files hold the weight without it.
+    pub norm_offset: f32,
     /// What transformers assumes for keys that config.json leaves out.
     pub absent: Absent,
 }
 
 /// One weight of a block.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Row {
-    /// The name that operations use.
+    /// The name that operations use; experts are numbered when the row is repeated.
     pub part: Part,
-    /// Module below the block, as in `self_attn.q_proj`.
-    pub module: &'static str,
+    /// Module below the block, as in `self_attn.q_proj`; `{}` stands for an expert's number.
+    pub module: Cow<'static, str>,
     /// Shape and bias.
     pub kind: Kind,
     /// How far it may be compressed.
@@ -76,6 +82,14 @@ pub enum Dim {
     Keys,
     /// One head.
     Head,
+    /// How many experts tokens are routed to.
+    Experts,
+    /// Width of the MLP of one expert.
+    ExpertWidth,
+    /// Width of the MLP that sees every token beside the experts.
+    SharedWidth,
+    /// One value.
+    One,
 }
 
 impl Dim {
@@ -87,6 +101,10 @@ impl Dim {
             Dim::Queries => config.heads * config.head_dim,
             Dim::Keys => config.kv_heads * config.head_dim,
             Dim::Head => config.head_dim,
+            Dim::Experts => config.experts.map_or(0, |e| e.count),
+            Dim::ExpertWidth => config.experts.map_or(0, |e| e.width),
+            Dim::SharedWidth => config.experts.map_or(0, |e| e.shared),
+            Dim::One => 1,
         }
     }
 }
@@ -100,6 +118,8 @@ pub enum BiasOf {
     O,
     /// Linears of the MLP.
     Mlp,
+    /// A linear that never has one.
+    None,
 }
 
 impl BiasOf {
@@ -109,6 +129,7 @@ impl BiasOf {
             BiasOf::Qkv => config.qkv_bias,
             BiasOf::O => config.o_bias,
             BiasOf::Mlp => config.mlp_bias,
+            BiasOf::None => false,
         }
     }
 }
@@ -125,7 +146,7 @@ pub enum Policy {
     },
 }
 
-/// When a linear has a bias.
+/// When a linear has a bias, or another thing is so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bias {
     /// In no model of the family.
@@ -145,6 +166,23 @@ pub struct Biases {
     pub o: Bias,
     /// Linears of the MLP.
     pub mlp: Bias,
+}
+
+/// The keys of config.json that describe a mixture of experts.
+#[derive(Debug, Clone, Copy)]
+pub struct ExpertKeys {
+    /// How many experts there are: names in the order of preference, and what absent stands for.
+    pub count: (&'static [&'static str], usize),
+    /// What `num_experts_per_tok` stands for when absent.
+    pub per_token: usize,
+    /// Width of an expert and what absent stands for.
+    pub width: (&'static str, usize),
+    /// Width of the MLP that sees every token, and what absent stands for, if the family has one.
+    pub shared: Option<(&'static str, usize)>,
+    /// When the probabilities of the chosen experts are divided by their sum.
+    pub renormalise: Bias,
+    /// Whether `decoder_sparse_step` and `mlp_only_layers` leave some blocks without experts.
+    pub some_dense: bool,
 }
 
 /// How a family's config turns sliding-window attention on.

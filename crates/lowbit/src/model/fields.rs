@@ -50,6 +50,17 @@ impl<'a> Fields<'a> {
             .ok_or_else(|| self.refuse(key, value, allowed))
     }
 
+    /// A list of integers; empty when the key is missing.
+    pub(super) fn counts(&self, key: &str) -> Result<Vec<usize>> {
+        let Some(value) = self.get(key) else {
+            return Ok(Vec::new());
+        };
+        let number = |v: &Value| v.as_u64().and_then(|n| usize::try_from(n).ok());
+        let list = value.as_array().map(|list| list.iter().map(number));
+        list.and_then(Iterator::collect)
+            .ok_or_else(|| self.refuse(key, value, "a list of integers"))
+    }
+
     /// A finite number in range, or `absent` when the key is missing.
     pub(super) fn number(
         &self,

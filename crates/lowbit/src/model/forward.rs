@@ -1,11 +1,14 @@
 //! The CPU interpreter of a block's operations.
 
-use super::config::Config;
+use super::Block;
+use super::config::{Config, Experts};
+pub use super::ends::{embed, embed_from, logits};
+use super::experts::{ExpertBuffers, Mixture};
 use super::ops::{Op, Part, Slot};
 use super::rotary::Rotary;
-use super::{Block, Model};
+pub use super::watch::{Tap, Watch};
 use crate::cpu::Cpu;
-use crate::error::{Code, Error, Result};
+use crate::error::Result;
 use crate::kernels::attention::{Heads, Input, attention};
 use crate::kernels::matmul::{Weight, matmul};
 use crate::kernels::rms_norm::rms_norm;
@@ -45,6 +48,8 @@ pub struct Scratch {
     width: usize,
     rotary: Rotary,
     slots: Vec<Vec<f32>>,
+    experts: Option<Experts>,
+    buffers: ExpertBuffers,
 }
 
 /// Slots with a buffer of their own: all but the residual stream, which is the caller's.
@@ -72,6 +77,8 @@ impl Scratch {
             width: config.hidden,
             rotary: Rotary::new(config),
             slots: vec![Vec::new(); BUFFERS.len()],
+            experts: config.experts,
+            buffers: ExpertBuffers::default(),
         }
     }
 
@@ -92,9 +99,6 @@ fn index(slot: Slot) -> usize {
     found.expect("operations write the residual stream through Add only")
 }
 
-/// Sees the shared input `[tokens, width]` of linears before they run.
-pub type Tap<'a> = &'a mut dyn FnMut(&[Part], &[f32]) -> Result<()>;
-
 /// Runs one block over `hidden [tokens, hidden]`, in place; positions follow the cache's length.
 ///
 /// Fails only if the tap does; values that are not finite are passed on for the caller to judge.
@@ -106,6 +110,23 @@ pub fn run_block(
     hidden: &mut [f32],
     tap: Option<Tap<'_>>,
 ) -> Result<()> {
+    let watch = tap.map(|tap| Watch {
+        tap,
+        all_experts: false,
+        until: None,
+    });
+    watch_block(cpu, scratch, block, cache, hidden, watch)
+}
+
+/// `run_block` for calibration, which may want every expert to see every token, or to end early.
+pub fn watch_block(
+    cpu: &Cpu,
+    scratch: &mut Scratch,
+    block: &Block<Weight>,
+    cache: &mut LayerCache,
+    hidden: &mut [f32],
+    mut watch: Option<Watch<'_>>,
+) -> Result<()> {
     let mut pass = Pass {
         cpu,
         scratch,
@@ -113,10 +134,12 @@ pub fn run_block(
         cache,
         hidden,
     };
-    match tap {
-        None => pass.run(&mut |_, _| Ok(())),
-        Some(tap) => pass.run(tap),
+    for op in block.ops.iter() {
+        if !pass.step(op, &mut watch)? {
+            break;
+        }
     }
+    Ok(())
 }
 
 struct Pass<'a> {
@@ -128,19 +151,19 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    fn run(&mut self, tap: Tap<'_>) -> Result<()> {
-        for op in self.block.ops.iter() {
-            match *op {
-                Op::RmsNorm { from, to, weight } => self.rms_norm(from, to, weight),
-                Op::Linear { from, outputs } => self.linear(from, outputs, tap)?,
-                Op::HeadNorm { slot, weight } => self.head_norm(slot, weight),
-                Op::Rope => self.rope(),
-                Op::Attention => self.attention(),
-                Op::SiluMul => self.silu_mul(),
-                Op::Add { from } => self.add(from),
-            }
+    /// One operation; false when the watch wants no more.
+    fn step(&mut self, op: &Op, watch: &mut Option<Watch<'_>>) -> Result<bool> {
+        match *op {
+            Op::RmsNorm { from, to, weight } => self.rms_norm(from, to, weight),
+            Op::Linear { from, outputs } => return self.linear(from, outputs, watch),
+            Op::HeadNorm { slot, weight } => self.head_norm(slot, weight),
+            Op::Rope => self.rope(),
+            Op::Attention => self.attention(),
+            Op::SiluMul => self.silu_mul(),
+            Op::Add { from } => self.add(from),
+            Op::Experts { from, to } => return self.experts(from, to, watch),
         }
-        Ok(())
+        Ok(true)
     }
 
     fn tokens(&self) -> usize {
@@ -162,19 +185,44 @@ impl Pass<'_> {
         self.scratch.put(to, normed);
     }
 
-    fn linear(&mut self, from: Slot, outputs: &[(Part, Slot)], tap: Tap<'_>) -> Result<()> {
-        let parts: Vec<_> = outputs.iter().map(|(part, _)| *part).collect();
-        tap(&parts, self.read(from))?;
+    fn linear(
+        &mut self,
+        from: Slot,
+        outputs: &[(Part, Slot)],
+        watch: &mut Option<Watch<'_>>,
+    ) -> Result<bool> {
+        if let Some(watch) = watch {
+            let parts: Vec<_> = outputs.iter().map(|(part, _)| *part).collect();
+            if !watch.show(&parts, self.read(from))? {
+                return Ok(false);
+            }
+        }
         for (part, to) in outputs {
             let (weight, bias) = self.block.matrix(*part);
             let mut y = self.scratch.take(*to, self.tokens() * weight.rows());
             matmul(self.cpu, self.read(from), weight, &mut y);
-            if let Some(bias) = bias {
-                y.chunks_mut(bias.len()).for_each(|row| add(row, bias));
-            }
+            add_bias(&mut y, bias);
             self.scratch.put(*to, y);
         }
-        Ok(())
+        Ok(true)
+    }
+
+    fn experts(&mut self, from: Slot, to: Slot, watch: &mut Option<Watch<'_>>) -> Result<bool> {
+        let experts = self.scratch.experts;
+        let experts = experts.expect("a config with this operation has experts");
+        let mut y = self.scratch.take(to, self.hidden.len());
+        let mut buffers = std::mem::take(&mut self.scratch.buffers);
+        let mixture = Mixture {
+            cpu: self.cpu,
+            block: self.block,
+            experts,
+            x: self.read(from),
+            width: self.scratch.width,
+        };
+        let more = mixture.run(&mut buffers, &mut y, watch);
+        self.scratch.buffers = buffers;
+        self.scratch.put(to, y);
+        more
     }
 
     fn head_norm(&mut self, slot: Slot, weight: Part) {
@@ -219,37 +267,20 @@ impl Pass<'_> {
     }
 }
 
+/// Makes a buffer `len` long; its contents are of no use.
+pub(super) fn resize(buffer: &mut Vec<f32>, len: usize) {
+    buffer.resize(len, 0.0);
+}
+
+/// Adds a bias, if there is one, to every row.
+pub(super) fn add_bias(y: &mut [f32], bias: Option<&[f32]>) {
+    if let Some(bias) = bias {
+        y.chunks_mut(bias.len()).for_each(|row| add(row, bias));
+    }
+}
+
 fn add(to: &mut [f32], from: &[f32]) {
     for (to, from) in to.iter_mut().zip(from) {
         *to += from;
     }
-}
-
-/// Embedding rows of `tokens`, `[tokens, hidden]`; `option` for an id outside the vocabulary.
-pub fn embed(model: &Model, tokens: &[u32]) -> Result<Vec<f32>> {
-    embed_from(&model.embed, tokens)
-}
-
-/// Embedding rows of `tokens` from the matrix alone, for callers that hold no whole model.
-pub fn embed_from(embedding: &Weight, tokens: &[u32]) -> Result<Vec<f32>> {
-    let (rows, cols) = (embedding.rows(), embedding.cols());
-    let mut hidden = vec![0.0; tokens.len() * cols];
-    for (token, out) in tokens.iter().zip(hidden.chunks_mut(cols)) {
-        if *token as usize >= rows {
-            let what = format!("token {token} is outside the vocabulary of {rows}");
-            return Err(Error::new(Code::Option, what));
-        }
-        embedding.row(*token as usize, out)?;
-    }
-    Ok(hidden)
-}
-
-/// Final norm and head: `[tokens, hidden]` → `[tokens, vocabulary]`.
-pub fn logits(cpu: &Cpu, model: &Model, hidden: &[f32]) -> Result<Vec<f32>> {
-    let mut normed = hidden.to_vec();
-    rms_norm(cpu, &mut normed, &model.norm, model.config.norm_eps);
-    let tokens = hidden.len() / model.config.hidden;
-    let mut logits = vec![0.0; tokens * model.head.rows()];
-    matmul(cpu, &normed, &model.head, &mut logits);
-    Ok(logits)
 }

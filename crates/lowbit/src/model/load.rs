@@ -15,7 +15,6 @@ use crate::layout::{self, Resolver};
 use crate::tensor::{Dtype, Tensor};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 /// A tensor as a checkpoint's headers list it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,12 +134,12 @@ impl Loader {
         self.next += 1;
         let layers = self.config.layers;
         if (1..=layers).contains(&index) {
-            let arch = self.config.arch();
-            let parts = arch.rows.iter().map(|r| r.part);
+            let rows = self.config.rows(index - 1);
+            let parts = rows.iter().map(|r| r.part);
             return Ok(Piece::Block(
                 index - 1,
                 Block {
-                    ops: Arc::from((arch.ops)(index - 1)),
+                    ops: self.config.ops(index - 1),
                     weights: parts.zip(slots).collect(),
                 },
             ));
@@ -157,14 +156,11 @@ impl Loader {
         let (arch, layers) = (self.config.arch(), self.config.layers);
         if (1..=layers).contains(&piece) {
             let of_row = |row| self.stored(Item::of_row(&self.config, piece - 1, row));
-            return arch.rows.iter().map(of_row).collect();
+            return self.config.rows(piece - 1).iter().map(of_row).collect();
         }
         match (piece, self.head) {
             (0, _) => vec![Item::vocabulary(&self.config, arch.embed)],
-            (p, _) if p == layers + 1 => {
-                let form = Form::Vector(self.config.hidden);
-                vec![Item::new(arch.norm.into(), form)]
-            }
+            (p, _) if p == layers + 1 => vec![Item::final_norm(&self.config)],
             (p, Head::Own(module)) if p == layers + 2 => {
                 vec![self.stored(Item::vocabulary(&self.config, module))]
             }
@@ -216,6 +212,14 @@ impl Loader {
 
 fn check(names: &BTreeMap<&str, &TensorInfo>, needed: &Needed) -> Result<()> {
     let Some(found) = names.get(&*needed.name) else {
+        if let Some((block, _)) = needed.name.split_once(".experts.")
+            && let Some(fused) = names.get(&*format!("{block}.experts.gate_up_proj"))
+        {
+            let what = format!("experts in one tensor of shape {:?}", fused.shape);
+            return Err(Error::new(Code::Unsupported, what)
+                .at(format!("tensor {:?}", fused.name))
+                .remedy(format!("one tensor for each is read, as {:?}", needed.name)));
+        }
         let what = format!("tensor {:?} is missing", needed.name);
         return Err(Error::new(Code::MissingTensor, what).at("the checkpoint"));
     };

@@ -3,12 +3,15 @@
 pub mod arch;
 mod archs;
 pub mod config;
+mod ends;
+mod experts;
 mod fields;
 pub mod forward;
 pub mod head;
 pub mod load;
 pub mod ops;
 pub mod rotary;
+mod watch;
 pub mod weights;
 
 use crate::error::Result;

@@ -1,5 +1,7 @@
 //! What a decoder block does, as a list over named slots. Every backend interprets this list.
 
+use super::config::Config;
+
 /// Activations of one block, each `[tokens, width]` in f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Slot {
@@ -40,6 +42,8 @@ pub enum Part {
     KNorm,
     /// Attention output projection.
     O,
+    /// Norm of attention's output, before it is added to the residual stream.
+    AttentionNorm,
     /// Norm before the MLP.
     PostNorm,
     /// Gate projection.
@@ -48,6 +52,45 @@ pub enum Part {
     Up,
     /// Down projection.
     Down,
+    /// Norm of the MLP's output, before it is added to the residual stream.
+    MlpNorm,
+    /// Scores every expert, `[experts, hidden]`.
+    Router,
+    /// Gate projection of an expert.
+    ExpertGate(u16),
+    /// Up projection of an expert.
+    ExpertUp(u16),
+    /// Down projection of an expert.
+    ExpertDown(u16),
+    /// Scores the expert that sees every token, `[1, hidden]`.
+    SharedRouter,
+    /// Gate projection of the expert that sees every token.
+    SharedGate,
+    /// Up projection of the expert that sees every token.
+    SharedUp,
+    /// Down projection of the expert that sees every token.
+    SharedDown,
+}
+
+impl Part {
+    /// The same part of expert `expert`; a part that no expert has stays as it is.
+    #[must_use]
+    pub fn of_expert(self, expert: u16) -> Self {
+        match self {
+            Part::ExpertGate(_) => Part::ExpertGate(expert),
+            Part::ExpertUp(_) => Part::ExpertUp(expert),
+            Part::ExpertDown(_) => Part::ExpertDown(expert),
+            other => other,
+        }
+    }
+
+    /// The expert whose part it is, if it is one of those that tokens are routed to.
+    pub fn expert(self) -> Option<u16> {
+        match self {
+            Part::ExpertGate(e) | Part::ExpertUp(e) | Part::ExpertDown(e) => Some(e),
+            _ => None,
+        }
+    }
 }
 
 /// One step of a block.
@@ -87,4 +130,49 @@ pub enum Op {
         /// What is added.
         from: Slot,
     },
+    /// `to = Σ_e p_e · Down_e(silu(Gate_e(from)) · Up_e(from))` over the experts that the router
+    /// gives each token to; see `experts.rs`.
+    Experts {
+        /// What the router and the experts read.
+        from: Slot,
+        /// The experts' weighted sum.
+        to: Slot,
+    },
+}
+
+impl Op {
+    /// The linears of this step by what they read: the groups of parts that a tap is called with,
+    /// in the order of the calls.
+    ///
+    /// With `all_experts` every expert reads what the router reads, so that they are one group.
+    pub fn inputs(&self, config: &Config, all_experts: bool) -> Vec<Vec<Part>> {
+        match self {
+            Op::Linear { outputs, .. } => vec![outputs.iter().map(|(part, _)| *part).collect()],
+            Op::Experts { .. } => {
+                let count = config.experts.map_or(0, |e| e.count);
+                expert_inputs(count, all_experts)
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// The groups of `Op::inputs` for a mixture of `count` experts.
+pub(super) fn expert_inputs(count: usize, all_experts: bool) -> Vec<Vec<Part>> {
+    let experts = || (0..count).map(|e| e as u16);
+    if all_experts {
+        let each = |e| [Part::ExpertGate(e), Part::ExpertUp(e)];
+        let first = std::iter::once(Part::Router).chain(experts().flat_map(each));
+        let downs = experts().map(|e| vec![Part::ExpertDown(e)]);
+        return std::iter::once(first.collect()).chain(downs).collect();
+    }
+    let each = |e| {
+        [
+            vec![Part::ExpertGate(e), Part::ExpertUp(e)],
+            vec![Part::ExpertDown(e)],
+        ]
+    };
+    std::iter::once(vec![Part::Router])
+        .chain(experts().flat_map(each))
+        .collect()
 }

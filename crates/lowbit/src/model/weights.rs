@@ -8,7 +8,6 @@ use crate::error::{Code, Error, Result};
 use crate::layout::Layout;
 use crate::scheme::Scheme;
 use crate::tensor::{Dtype, Tensor};
-use std::sync::Arc;
 
 /// One matrix of a block, by the names of its tensors in an unquantized checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,9 +39,8 @@ pub struct Needed {
 
 /// The matrices of block `layer`, in the order of the architecture's rows.
 pub fn linears(config: &Config, layer: usize) -> Vec<Linear> {
-    let rows = config.arch().rows.iter();
-    let linear = |row: &Row| {
-        let item = Item::of_row(config, layer, row);
+    let linear = |row: Row| {
+        let item = Item::of_row(config, layer, &row);
         let Form::Matrix { rows, cols, bias } = item.form else {
             return None;
         };
@@ -56,13 +54,13 @@ pub fn linears(config: &Config, layer: usize) -> Vec<Linear> {
             module: item.module,
         })
     };
-    rows.filter_map(linear).collect()
+    config.rows(layer).into_iter().filter_map(linear).collect()
 }
 
 /// The tensors of block `layer` in an unquantized checkpoint, in the order that `block` takes them.
 pub fn block_tensors(config: &Config, layer: usize) -> Vec<Needed> {
-    let rows = config.arch().rows.iter();
-    rows.flat_map(|row| Item::of_row(config, layer, row).needed())
+    let rows = config.rows(layer).into_iter();
+    rows.flat_map(|row| Item::of_row(config, layer, &row).needed())
         .collect()
 }
 
@@ -72,11 +70,11 @@ pub fn block_tensors(config: &Config, layer: usize) -> Vec<Needed> {
 pub fn block(config: &Config, layer: usize, tensors: Vec<Tensor>) -> Result<Block<Stored>> {
     let mut tensors = tensors.into_iter();
     let mut weights = Vec::new();
-    for row in config.arch().rows {
-        let item = Item::of_row(config, layer, row);
+    for row in config.rows(layer) {
+        let item = Item::of_row(config, layer, &row);
         weights.push((row.part, item.build(&mut tensors)?));
     }
-    let ops = Arc::from((config.arch().ops)(layer));
+    let ops = config.ops(layer);
     Ok(Block { ops, weights })
 }
 
@@ -88,6 +86,8 @@ pub(super) struct Item {
     pub(super) form: Form,
     /// How its matrix is stored, unless as one tensor of floats.
     pub(super) quantized: Option<Quantized>,
+    /// Added to a vector, see `Arch::norm_offset`.
+    offset: f32,
 }
 
 /// A matrix in a layout.
@@ -124,15 +124,28 @@ impl Item {
                 bias: bias.present(config),
             },
         };
-        Self::new(module, form)
+        Self {
+            offset: config.arch().norm_offset,
+            ..Self::new(module, form)
+        }
+    }
+
+    /// The final norm.
+    pub(super) fn final_norm(config: &Config) -> Self {
+        let arch = config.arch();
+        Self {
+            offset: arch.norm_offset,
+            ..Self::new(arch.norm.into(), Form::Vector(config.hidden))
+        }
     }
 
     /// A weight that is stored as floats.
-    pub(super) fn new(module: String, form: Form) -> Self {
+    fn new(module: String, form: Form) -> Self {
         Self {
             module,
             form,
             quantized: None,
+            offset: 0.0,
         }
     }
 
@@ -205,7 +218,13 @@ impl Item {
         tensors: &mut impl Iterator<Item = Tensor>,
     ) -> Result<Slotted<Stored>> {
         let (rows, cols, bias) = match self.form {
-            Form::Vector(_) => return Ok(Slotted::Vector(floats(&self.take("weight", tensors)?)?)),
+            Form::Vector(_) => {
+                let mut values = floats(&self.take("weight", tensors)?)?;
+                for value in &mut values {
+                    *value += self.offset;
+                }
+                return Ok(Slotted::Vector(values));
+            }
             Form::Matrix { rows, cols, bias } => (rows, cols, bias),
         };
         let weight = match &self.quantized {

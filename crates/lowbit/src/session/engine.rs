@@ -55,8 +55,11 @@ impl Engine {
     /// Tokens that one step of a prefill takes, so that progress and aborts come through.
     pub fn step_tokens(&self) -> usize {
         let c = self.config();
-        let block =
-            c.hidden * (2 * c.heads + 2 * c.kv_heads) * c.head_dim + 3 * c.hidden * c.intermediate;
+        let mlp = match c.experts {
+            Some(e) => e.per_token * e.width + e.shared,
+            None => c.intermediate,
+        };
+        let block = c.hidden * ((2 * c.heads + 2 * c.kv_heads) * c.head_dim + 3 * mlp);
         (step_work(self.cpu.isa) / (c.layers * block).max(1)).clamp(8, 256)
     }
 

@@ -3,33 +3,25 @@
 //! The two differ in where they keep the rotary embedding (`rope_theta` and `rope_scaling`, or
 //! `rope_parameters`) and in the name of the stored type (`torch_dtype`, or `dtype`).
 
-use super::arch::{self, Arch, Bias, Window};
+mod experts;
+mod rope;
+
+pub use experts::Experts;
+pub use rope::RopeScaling;
+
+use super::arch::{self, Arch, Bias, Row, Window};
 use super::fields::Fields;
+use super::ops::Op;
 use crate::error::{Code, Error, Result};
 use crate::tensor::Dtype;
 use serde_json::Value;
+use std::sync::Arc;
 
-/// Rotary embedding as the config states it.
-#[derive(Debug, Clone, PartialEq)]
-pub enum RopeScaling {
-    /// No scaling.
-    None,
-    /// Positions divided by `factor`.
-    Linear {
-        /// Divisor of positions.
-        factor: f64,
-    },
-    /// Llama 3.1: long wavelengths divided by `factor`, short ones kept, a ramp between.
-    Llama3 {
-        /// Divisor of long wavelengths.
-        factor: f64,
-        /// Wavelengths above `original / low` are divided.
-        low: f64,
-        /// Wavelengths below `original / high` are kept.
-        high: f64,
-        /// Context the model was trained at first.
-        original: f64,
-    },
+/// What is particular to one block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BlockShape {
+    /// Its MLP is a mixture of experts.
+    pub sparse: bool,
 }
 
 /// What the forward pass needs from config.json; every value is in range.
@@ -67,6 +59,10 @@ pub struct Config {
     pub o_bias: bool,
     /// MLP linears have a bias.
     pub mlp_bias: bool,
+    /// The mixture of experts of the blocks that have one.
+    pub experts: Option<Experts>,
+    /// What differs from block to block, `layers` of them.
+    pub blocks: Vec<BlockShape>,
     /// The type that the config says the weights are stored in; the tensors themselves decide.
     pub dtype: Option<Dtype>,
 }
@@ -84,12 +80,20 @@ impl Config {
         let arch = arch::find(model_type)?;
         let mut config = sizes(&fields, arch)?;
         refuse_unsupported(&fields, arch, &config)?;
-        (config.rope_theta, config.rope_scaling) = rope(&fields, config.context)?;
+        (config.rope_theta, config.rope_scaling) = rope::rope(&fields, config.context)?;
         config.norm_eps = fields.number("rms_norm_eps", 0.0..=1.0, Some(1e-6))? as f32;
         config.tied = fields.flag("tie_word_embeddings", false)?;
         config.qkv_bias = bias(&fields, arch.biases.qkv)?;
         config.o_bias = bias(&fields, arch.biases.o)?;
         config.mlp_bias = bias(&fields, arch.biases.mlp)?;
+        config.experts = experts::experts(&fields, arch)?;
+        if let Some(keys) = &arch.experts {
+            let sparse = experts::sparse(&fields, keys, &config)?;
+            config.blocks = sparse
+                .into_iter()
+                .map(|sparse| BlockShape { sparse })
+                .collect();
+        }
         config.dtype = stored_dtype(&fields)?;
         Ok(config)
     }
@@ -97,6 +101,32 @@ impl Config {
     /// The architecture's row.
     pub fn arch(&self) -> &'static Arch {
         arch::find(&self.model_type).expect("a checked config names a known model type")
+    }
+
+    /// The weights of block `layer`, those of each expert one after the other.
+    pub fn rows(&self, layer: usize) -> Vec<Row> {
+        let mut rows = Vec::new();
+        let all = (self.arch().rows)(self, layer);
+        for run in all.chunk_by(|a, b| a.part.expert() == b.part.expert()) {
+            match (run[0].part.expert(), self.experts) {
+                (Some(_), Some(experts)) => {
+                    for expert in 0..experts.count {
+                        rows.extend(run.iter().map(|row| Row {
+                            part: row.part.of_expert(expert as u16),
+                            module: row.module.replace("{}", &expert.to_string()).into(),
+                            ..row.clone()
+                        }));
+                    }
+                }
+                _ => rows.extend_from_slice(run),
+            }
+        }
+        rows
+    }
+
+    /// What block `layer` does.
+    pub fn ops(&self, layer: usize) -> Arc<[Op]> {
+        (self.arch().ops)(self, layer).into()
     }
 }
 
@@ -126,11 +156,12 @@ fn sizes(fields: &Fields<'_>, arch: &Arch) -> Result<Config> {
         let allowed = "an even number, because rotation takes pairs";
         return Err(fields.refuse("head_dim", &head_dim.into(), allowed));
     }
+    let layers = fields.count("num_hidden_layers", 1..=1 << 10, None)?;
     Ok(Config {
         model_type: arch.model_types[0].into(),
         hidden,
         intermediate: fields.count("intermediate_size", 1..=1 << 20, None)?,
-        layers: fields.count("num_hidden_layers", 1..=1 << 10, None)?,
+        layers,
         heads,
         kv_heads,
         head_dim,
@@ -143,6 +174,8 @@ fn sizes(fields: &Fields<'_>, arch: &Arch) -> Result<Config> {
         qkv_bias: false,
         o_bias: false,
         mlp_bias: false,
+        experts: None,
+        blocks: vec![BlockShape::default(); layers],
         dtype: None,
     })
 }
@@ -173,6 +206,7 @@ fn sliding_window(fields: &Fields<'_>, arch: &Arch, config: &Config) -> Result<O
     let (used, absent) = match arch.window {
         Window::Never => return Ok(None),
         // transformers takes null for "no window" and a missing key for the family's own size.
+        Window::Size(usize::MAX) if fields.get("sliding_window").is_none() => return Ok(None),
         Window::Size(absent) => (!fields.is_null("sliding_window"), absent),
         Window::Flag => {
             let first = fields.count("max_window_layers", 0..=1 << 20, Some(28))?;
@@ -182,70 +216,6 @@ fn sliding_window(fields: &Fields<'_>, arch: &Arch, config: &Config) -> Result<O
     };
     let window = fields.count("sliding_window", 0..=1 << 28, Some(absent))?;
     Ok(Some(window).filter(|w| used && *w < config.context))
-}
-
-fn rope(fields: &Fields<'_>, context: usize) -> Result<(f64, RopeScaling)> {
-    const THETA: std::ops::RangeInclusive<f64> = 1.0..=1e15;
-    const FACTOR: std::ops::RangeInclusive<f64> = 1e-3..=1e6;
-    refuse_partial(fields)?;
-    let outer = fields.number("rope_theta", THETA, Some(10_000.0))?;
-    let found = ["rope_parameters", "rope_scaling"]
-        .into_iter()
-        .find(|k| fields.get(k).is_some());
-    let Some(key) = found else {
-        return Ok((outer, RopeScaling::None));
-    };
-    let path = format!("{key}.");
-    let inner = Fields::new(fields.get(key).unwrap_or(&Value::Null), &path)?;
-    let theta = inner.number("rope_theta", THETA, Some(outer))?;
-    refuse_partial(&inner)?;
-    let kind = inner
-        .text("rope_type")?
-        .or(inner.text("type")?)
-        .unwrap_or("default");
-    let scaling = match kind {
-        "default" => RopeScaling::None,
-        "linear" => RopeScaling::Linear {
-            factor: inner.number("factor", FACTOR, None)?,
-        },
-        "llama3" => RopeScaling::Llama3 {
-            factor: inner.number("factor", FACTOR, None)?,
-            low: inner.number("low_freq_factor", FACTOR, None)?,
-            high: inner.number("high_freq_factor", FACTOR, None)?,
-            original: inner.number(
-                "original_max_position_embeddings",
-                1.0..=268_435_456.0,
-                Some(context as f64),
-            )?,
-        },
-        other => {
-            let what = format!(
-                "{path}rope_type {:?}",
-                other.chars().take(60).collect::<String>()
-            );
-            return Err(Error::new(Code::Unsupported, what)
-                .at("config.json")
-                .remedy("known: default, linear, llama3"));
-        }
-    };
-    if let RopeScaling::Llama3 { low, high, .. } = scaling
-        && low >= high
-    {
-        let allowed = format!("more than low_freq_factor, {low}");
-        return Err(inner.refuse("high_freq_factor", &high.into(), allowed));
-    }
-    Ok((theta, scaling))
-}
-
-/// Rotation of a part of each head is another model's.
-fn refuse_partial(fields: &Fields<'_>) -> Result<()> {
-    match fields.number("partial_rotary_factor", 0.0..=1.0, Some(1.0))? {
-        1.0 => Ok(()),
-        part => {
-            let what = format!("partial_rotary_factor {part}; only 1 is computed here");
-            Err(Error::new(Code::Unsupported, what).at("config.json"))
-        }
-    }
 }
 
 fn bias(fields: &Fields<'_>, bias: Bias) -> Result<bool> {

@@ -1,30 +1,60 @@
-//! The table of architectures. A family is one `Arch` constant here and one entry of `ARCHS`;
+//! The table of architectures. A family is one `Arch` constant in this folder and one entry of `ARCHS`;
 //! config checks, loading, the plan of a quantization, every backend's pass and the list shown to
 //! people are derived from it. Each row has a checkpoint in `models/tiny-*` that proves it.
 
-use super::arch::{Absent, Arch, Bias, BiasOf, Biases, Dim, Kind, Policy, Row, Window};
+mod llama;
+mod moe;
+
+use super::arch::{Arch, Bias, BiasOf, Biases, Dim, Kind, Policy, Row};
 use super::ops::{Op, Part, Slot};
+use std::borrow::Cow;
 
 /// Every family that this crate runs and quantizes.
-pub static ARCHS: &[&Arch] = &[&LLAMA, &MISTRAL, &QWEN2, &QWEN3];
+pub static ARCHS: &[&Arch] = &[
+    &llama::LLAMA,
+    &llama::MISTRAL,
+    &llama::QWEN2,
+    &llama::QWEN3,
+    &moe::MIXTRAL,
+    &moe::QWEN3_MOE,
+];
 
 const LINEAR: Policy = Policy::Codes { fewest_bits: 2 };
 
+/// No linear of the family has a bias.
+const NO_BIAS: Biases = Biases {
+    qkv: Bias::Never,
+    o: Bias::Never,
+    mlp: Bias::Never,
+};
+
 const fn matrix(part: Part, module: &'static str, shape: (Dim, Dim), bias: BiasOf) -> Row {
-    let (rows, cols) = shape;
-    let kind = Kind::Matrix { rows, cols, bias };
+    linear(part, module, shape, (bias, LINEAR))
+}
+
+/// A linear that stays as stored.
+const fn kept(part: Part, module: &'static str, shape: (Dim, Dim)) -> Row {
+    linear(part, module, shape, (BiasOf::None, Policy::Keep))
+}
+
+const fn linear(
+    part: Part,
+    module: &'static str,
+    (rows, cols): (Dim, Dim),
+    (bias, policy): (BiasOf, Policy),
+) -> Row {
     Row {
         part,
-        module,
-        kind,
-        policy: LINEAR,
+        module: Cow::Borrowed(module),
+        kind: Kind::Matrix { rows, cols, bias },
+        policy,
     }
 }
 
 const fn vector(part: Part, module: &'static str, len: Dim) -> Row {
     Row {
         part,
-        module,
+        module: Cow::Borrowed(module),
         kind: Kind::Vector(len),
         policy: Policy::Keep,
     }
@@ -149,74 +179,3 @@ const OPS_HEAD_NORMS: &[Op] = &[
     PROJECT_DOWN,
     ADD,
 ];
-
-const LLAMA: Arch = Arch {
-    name: "Llama",
-    model_types: &["llama"],
-    embed: "model.embed_tokens",
-    blocks: "model.layers",
-    norm: "model.norm",
-    head: "lm_head",
-    rows: ROWS,
-    ops: |_| OPS,
-    biases: Biases {
-        qkv: Bias::Key("attention_bias"),
-        o: Bias::Key("attention_bias"),
-        mlp: Bias::Key("mlp_bias"),
-    },
-    window: Window::Never,
-    absent: Absent {
-        kv_heads: None,
-        head_dim: None,
-    },
-};
-
-const MISTRAL: Arch = Arch {
-    name: "Mistral",
-    model_types: &["mistral"],
-    biases: Biases {
-        qkv: Bias::Never,
-        o: Bias::Never,
-        mlp: Bias::Never,
-    },
-    window: Window::Size(4096),
-    absent: Absent {
-        kv_heads: Some(8),
-        head_dim: None,
-    },
-    ..LLAMA
-};
-
-const QWEN2: Arch = Arch {
-    name: "Qwen2",
-    model_types: &["qwen2"],
-    biases: Biases {
-        qkv: Bias::Always,
-        o: Bias::Never,
-        mlp: Bias::Never,
-    },
-    window: Window::Flag,
-    absent: Absent {
-        kv_heads: Some(32),
-        head_dim: None,
-    },
-    ..LLAMA
-};
-
-const QWEN3: Arch = Arch {
-    name: "Qwen3",
-    model_types: &["qwen3"],
-    rows: ROWS_HEAD_NORMS,
-    ops: |_| OPS_HEAD_NORMS,
-    biases: Biases {
-        qkv: Bias::Key("attention_bias"),
-        o: Bias::Key("attention_bias"),
-        mlp: Bias::Never,
-    },
-    window: Window::Flag,
-    absent: Absent {
-        kv_heads: Some(32),
-        head_dim: Some(128),
-    },
-    ..LLAMA
-};

@@ -1,0 +1,36 @@
+//! What stands before the first block and after the last: embedding, final norm and head.
+
+use super::Model;
+use crate::cpu::Cpu;
+use crate::error::{Code, Error, Result};
+use crate::kernels::matmul::{Weight, matmul};
+use crate::kernels::rms_norm::rms_norm;
+
+/// Embedding rows of `tokens`, `[tokens, hidden]`; `option` for an id outside the vocabulary.
+pub fn embed(model: &Model, tokens: &[u32]) -> Result<Vec<f32>> {
+    embed_from(&model.embed, tokens)
+}
+
+/// Embedding rows of `tokens` from the matrix alone, for callers that hold no whole model.
+pub fn embed_from(embedding: &Weight, tokens: &[u32]) -> Result<Vec<f32>> {
+    let (rows, cols) = (embedding.rows(), embedding.cols());
+    let mut hidden = vec![0.0; tokens.len() * cols];
+    for (token, out) in tokens.iter().zip(hidden.chunks_mut(cols)) {
+        if *token as usize >= rows {
+            let what = format!("token {token} is outside the vocabulary of {rows}");
+            return Err(Error::new(Code::Option, what));
+        }
+        embedding.row(*token as usize, out)?;
+    }
+    Ok(hidden)
+}
+
+/// Final norm and head: `[tokens, hidden]` → `[tokens, vocabulary]`.
+pub fn logits(cpu: &Cpu, model: &Model, hidden: &[f32]) -> Result<Vec<f32>> {
+    let mut normed = hidden.to_vec();
+    rms_norm(cpu, &mut normed, &model.norm, model.config.norm_eps);
+    let tokens = hidden.len() / model.config.hidden;
+    let mut logits = vec![0.0; tokens * model.head.rows()];
+    matmul(cpu, &normed, &model.head, &mut logits);
+    Ok(logits)
+}

@@ -1,0 +1,251 @@
+//! Mixture of experts: which experts a token goes to, and what they make of it.
+//!
+//! ```text
+//! p = softmax(x · Routerᵀ) over all experts; the k largest stay, divided by their sum or not
+//! y = Σ_e p_e · Down_e(silu(Gate_e x) · Up_e x)
+//! ```
+//! An expert runs on its own tokens only, in the order of the experts, so that sums do not depend
+//! on threads. A calibration pass may show every expert every token; what is added up stays the
+//! routed part.
+
+use super::config::Experts;
+use super::ops::{Part, expert_inputs};
+use super::watch::Watch;
+use super::{Block, forward};
+use crate::cpu::Cpu;
+use crate::error::Result;
+use crate::kernels::matmul::{Weight, matmul};
+use crate::kernels::silu_mul::silu_mul;
+use crate::maths;
+
+/// A token that was given to an expert.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Route {
+    /// The expert.
+    pub(super) expert: usize,
+    /// Row of the token.
+    pub(super) token: usize,
+    /// What the expert's output is multiplied with.
+    pub(super) weight: f32,
+}
+
+/// The routes of `logits [tokens, experts.count]`, by expert and then by token.
+///
+/// Equal logits prefer the expert of the lower number. Values that are not finite give weights that
+/// are not finite.
+pub(super) fn routes(logits: &[f32], experts: &Experts) -> Vec<Route> {
+    let mut routes = Vec::with_capacity(logits.len() / experts.count * experts.per_token);
+    let mut order: Vec<usize> = Vec::with_capacity(experts.count);
+    for (token, logits) in logits.chunks(experts.count).enumerate() {
+        order.clear();
+        order.extend(0..experts.count);
+        order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
+        let highest = logits[order[0]];
+        let exp = |e: usize| maths::exp(logits[e] - highest);
+        let chosen = &order[..experts.per_token];
+        let total: f32 = if experts.renormalise {
+            chosen.iter().map(|e| exp(*e)).sum()
+        } else {
+            (0..experts.count).map(exp).sum()
+        };
+        routes.extend(chosen.iter().map(|e| Route {
+            expert: *e,
+            token,
+            weight: exp(*e) / total,
+        }));
+    }
+    routes.sort_by_key(|r| (r.expert, r.token));
+    routes
+}
+
+/// Buffers of an expert's pass, kept from one to the next.
+#[derive(Debug, Clone, Default)]
+pub(super) struct ExpertBuffers {
+    logits: Vec<f32>,
+    gathered: Vec<f32>,
+    gate: Vec<f32>,
+    up: Vec<f32>,
+    out: Vec<f32>,
+}
+
+/// What the experts read.
+#[derive(Clone, Copy)]
+pub(super) struct Mixture<'a> {
+    pub(super) cpu: &'a Cpu,
+    pub(super) block: &'a Block<Weight>,
+    pub(super) experts: Experts,
+    /// `[tokens, width]`.
+    pub(super) x: &'a [f32],
+    pub(super) width: usize,
+}
+
+impl Mixture<'_> {
+    /// Writes the weighted sum of the experts to `y [tokens, width]`; false when the watch has seen
+    /// what it wanted and the sum is not complete.
+    pub(super) fn run(
+        self,
+        buffers: &mut ExpertBuffers,
+        y: &mut [f32],
+        watch: &mut Option<Watch<'_>>,
+    ) -> Result<bool> {
+        y.fill(0.0);
+        let all = watch.as_ref().is_some_and(|w| w.all_experts);
+        let inputs = if watch.is_some() {
+            expert_inputs(self.experts.count, all)
+        } else {
+            Vec::new()
+        };
+        if let (Some(watch), Some(first)) = (watch.as_mut(), inputs.first())
+            && !watch.show(first, self.x)?
+        {
+            return Ok(false);
+        }
+        self.product(Part::Router, self.x, &mut buffers.logits);
+        let routes = routes(&buffers.logits, &self.experts);
+        for expert in 0..self.experts.count {
+            let first = routes.partition_point(|r| r.expert < expert);
+            let mine = &routes[first..routes.partition_point(|r| r.expert <= expert)];
+            let more = if all {
+                self.shown_all(buffers, y, (expert, mine), watch)?
+            } else {
+                self.routed(buffers, y, (expert, mine), watch)?
+            };
+            if !more {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The expert on the tokens that were routed to it.
+    fn routed(
+        self,
+        buffers: &mut ExpertBuffers,
+        y: &mut [f32],
+        (expert, mine): (usize, &[Route]),
+        watch: &mut Option<Watch<'_>>,
+    ) -> Result<bool> {
+        if mine.is_empty() {
+            return Ok(true);
+        }
+        let [gate, up, down] = parts(expert);
+        gather(self.x, self.width, mine, &mut buffers.gathered);
+        if let Some(watch) = watch
+            && !watch.show(&[gate, up], &buffers.gathered)?
+        {
+            return Ok(false);
+        }
+        self.product(gate, &buffers.gathered, &mut buffers.gate);
+        self.product(up, &buffers.gathered, &mut buffers.up);
+        silu_mul(self.cpu, &mut buffers.gate, &buffers.up);
+        if let Some(watch) = watch
+            && !watch.show(&[down], &buffers.gate)?
+        {
+            return Ok(false);
+        }
+        self.product(down, &buffers.gate, &mut buffers.out);
+        scatter(&buffers.out, self.width, mine, y);
+        Ok(true)
+    }
+
+    /// The expert on every token; only the routed ones count.
+    fn shown_all(
+        self,
+        buffers: &mut ExpertBuffers,
+        y: &mut [f32],
+        (expert, mine): (usize, &[Route]),
+        watch: &mut Option<Watch<'_>>,
+    ) -> Result<bool> {
+        let [gate, up, down] = parts(expert);
+        self.product(gate, self.x, &mut buffers.gate);
+        self.product(up, self.x, &mut buffers.up);
+        silu_mul(self.cpu, &mut buffers.gate, &buffers.up);
+        if let Some(watch) = watch
+            && !watch.show(&[down], &buffers.gate)?
+        {
+            return Ok(false);
+        }
+        if mine.is_empty() {
+            return Ok(true);
+        }
+        gather(
+            &buffers.gate,
+            self.experts.width,
+            mine,
+            &mut buffers.gathered,
+        );
+        self.product(down, &buffers.gathered, &mut buffers.out);
+        scatter(&buffers.out, self.width, mine, y);
+        Ok(true)
+    }
+
+    fn product(self, part: Part, x: &[f32], to: &mut Vec<f32>) {
+        let (weight, bias) = self.block.matrix(part);
+        forward::resize(to, x.len() / weight.cols() * weight.rows());
+        matmul(self.cpu, x, weight, to);
+        forward::add_bias(to, bias);
+    }
+}
+
+fn parts(expert: usize) -> [Part; 3] {
+    let expert = expert as u16;
+    [
+        Part::ExpertGate(expert),
+        Part::ExpertUp(expert),
+        Part::ExpertDown(expert),
+    ]
+}
+
+fn gather(x: &[f32], width: usize, routes: &[Route], to: &mut Vec<f32>) {
+    to.clear();
+    for route in routes {
+        to.extend_from_slice(&x[route.token * width..][..width]);
+    }
+}
+
+fn scatter(out: &[f32], width: usize, routes: &[Route], y: &mut [f32]) {
+    for (route, out) in routes.iter().zip(out.chunks(width)) {
+        for (y, o) in y[route.token * width..][..width].iter_mut().zip(out) {
+            *y += route.weight * o;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn experts(per_token: usize, renormalise: bool) -> Experts {
+        Experts {
+            count: 4,
+            per_token,
+            width: 1,
+            shared: 0,
+            renormalise,
+        }
+    }
+
+    #[test]
+    fn tokens_go_to_their_most_likely_experts() {
+        let ln = |p: f32| p.ln();
+        let logits = [0.1, 0.2, 0.3, 0.4, 0.4, 0.1, 0.4, 0.1].map(ln);
+        let found = routes(&logits, &experts(2, false));
+        let places: Vec<_> = found.iter().map(|r| (r.expert, r.token)).collect();
+        assert_eq!(places, [(0, 1), (2, 0), (2, 1), (3, 0)]);
+        for (route, wanted) in found.iter().zip([0.4, 0.3, 0.4, 0.4]) {
+            assert!((route.weight - wanted).abs() < 1e-6, "{route:?}");
+        }
+        let found = routes(&logits, &experts(2, true));
+        for (route, wanted) in found.iter().zip([0.5, 3.0 / 7.0, 0.5, 4.0 / 7.0]) {
+            assert!((route.weight - wanted).abs() < 1e-6, "{route:?}");
+        }
+    }
+
+    #[test]
+    fn equal_logits_prefer_the_lower_number_and_nan_is_kept() {
+        let found = routes(&[1.0; 4], &experts(1, true));
+        assert_eq!((found[0].expert, found[0].weight), (0, 1.0));
+        let found = routes(&[0.0, f32::NAN, 0.0, 0.0], &experts(2, false));
+        assert!(found.iter().all(|r| r.weight.is_nan()), "{found:?}");
+    }
+}
