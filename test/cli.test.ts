@@ -45,8 +45,8 @@ test('quantize: flags become the options of the request', async (t) => {
     format: 'compressed-tensors',
     ignore: ['lm_head', 'a', 'b'],
     layers: [
-      ['re:a=b', 'w8g128'],
-      ['c', 'w3'],
+      { pattern: 're:a=b', scheme: 'w8g128' },
+      { pattern: 'c', scheme: 'w3' },
     ],
     observer: 'mse',
     actOrder: 'off',

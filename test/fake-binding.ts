@@ -25,7 +25,7 @@ type Json = Record<string, unknown>
 interface Request extends Json {
   readonly config: Json
   readonly tensors: readonly Tensor[]
-  readonly options: { readonly method: string; readonly scheme: string }
+  readonly options: { readonly method: string; readonly scheme: string; readonly ignore?: string[] }
   readonly journal?: readonly string[]
 }
 
@@ -204,7 +204,7 @@ function planOf(request: Request): {
   [key: string]: unknown
 } {
   const { options, tensors } = request
-  if (!['rtn', 'gptq'].includes(options.method))
+  if (!['rtn', 'gptq', 'hqq'].includes(options.method))
     fail('option', `unknown method "${options.method}"`)
   const empty = Object.fromEntries(
     tensors.map(({ name, dtype, shape }) => [
@@ -238,6 +238,7 @@ function planOf(request: Request): {
     scratchBytes: 1000,
     outputBytes: at,
     warnings: [],
+    options: { ignore: ['lm_head'], damp: 0.01, ...options },
     fingerprint: 'f',
     config: JSON.stringify({ ...request.config, quantization_config: { fake: true } }),
     tensors,

@@ -124,6 +124,13 @@ export { bytes, perplexity, text }
   t.notThrows(() => run(process.execPath, [tsc, ...options, 'use.ts'], folder))
 })
 
+test.serial('package: the schema of recipes is reachable by its subpath', (t) => {
+  const title = evaluate(`import { readFile } from 'node:fs/promises'
+const place = new URL(import.meta.resolve('lowbit/recipe.schema.json'))
+console.log(JSON.parse(await readFile(place, 'utf8')).title)`)
+  t.is(title, 'lowbit recipe')
+})
+
 test.serial('package: the wasm module is valid here and reachable by its subpath', (t) => {
   const wasm = join(project, 'node_modules', 'lowbit', 'wasm', 'lowbit_bg.wasm')
   if (!existsSync(wasm)) {

@@ -67,7 +67,7 @@ test('quantize: writes weights, config, card, recipe and what lay beside the wei
     expected,
   )
   t.regex(await readFile(join(out, 'README.md'), 'utf8'), /^---\nlicense: mit\n/)
-  t.regex(await readFile(join(out, 'recipe.yaml'), 'utf8'), /method: "rtn"\nscheme: "w4g128"/)
+  t.regex(await readFile(join(out, 'recipe.yaml'), 'utf8'), / {2}- rtn:\n {6}scheme: w4g128/)
   t.deepEqual((await readdir(join(out, '..'))).toSorted(), ['model', 'out'])
   t.like(report, { dryRun: false, method: 'rtn', calibration: null, resumed: false })
 })
@@ -244,7 +244,7 @@ test('quantize: calibration text is refused when it is no text or too little', a
   const given = (calibration: readonly string[] | { text: string }): Promise<unknown> =>
     lowbit.quantize(model, { out, calibration })
   await failsWith(t, 'dataset', () => given([join(root, 'bad.txt')]))
-  await failsWith(t, 'unsupported', () => given([join(root, 'rows.jsonl')]))
+  await failsWith(t, 'unsupported', () => given([join(root, 'rows.csv')]))
   await failsWith(t, 'not-found', () => given([join(root, 'absent.txt')]))
   await failsWith(t, 'dataset', () => given({ text: 'too short' }))
   const report = await lowbit.quantize(model, { out, calibration: { text: 'a b c '.repeat(400) } })

@@ -1,6 +1,8 @@
 /** Checks of options: unknown keys are refused by name, values by kind and range. */
+import { STRATEGIES } from './calibration/names.ts'
 import { type ErrorCode, LowbitError, nearest, quote } from './error.ts'
 import type {
+  CalibrateOptions,
   EvaluateOptions,
   GenerateOptions,
   LoadOptions,
@@ -49,6 +51,7 @@ const RULES = {
   quantize: {
     ...watching,
     out: any,
+    recipe: any,
     method: text,
     scheme: text,
     format: text,
@@ -57,8 +60,16 @@ const RULES = {
     length: integer(2, 1 << 20),
     ignore: any,
     layers: any,
-    observer: choice('minmax', 'mse'),
-    actOrder: choice('static', 'group', 'off'),
+    targetBpw: number(1, 16),
+    candidates: any,
+    prune: choice('magnitude', 'wanda', 'sparsegpt'),
+    sparsity: any,
+    observer: choice('minmax', 'mse', 'imatrix-mse'),
+    actOrder: choice('static', 'gar', 'group', 'off'),
+    trueSequential: flag,
+    strict: flag,
+    allowNonfinite: choice('zero', 'keep'),
+    allExperts: flag,
     damp: number(0, 1),
     block: integer(1, 1 << 16),
     scaleDtype: text,
@@ -71,7 +82,26 @@ const RULES = {
     fresh: flag,
     force: flag,
     dryRun: flag,
+    compareText: any,
   } satisfies Rules<QuantizeOptions>,
+  calibrate: {
+    ...watching,
+    out: any,
+    model: any,
+    samples: integer(1, 1 << 20),
+    length: integer(2, 1 << 20),
+    select: choice(...STRATEGIES),
+    mix: any,
+    languages: any,
+    without: any,
+    minLength: integer(0, 1 << 20),
+    pack: flag,
+    field: text,
+    rows: integer(1, Number.MAX_SAFE_INTEGER),
+    skipBad: flag,
+    seed: integer(0, Number.MAX_SAFE_INTEGER),
+    force: flag,
+  } satisfies Rules<CalibrateOptions>,
   generate: {
     maxTokens: integer(1, 1 << 30),
     temperature: number(0, 100),
@@ -94,7 +124,7 @@ const RULES = {
 }
 
 /** The functions that take options. */
-export type OptionsOf = 'load' | 'quantize' | 'generate' | 'evaluate'
+export type OptionsOf = 'load' | 'quantize' | 'calibrate' | 'generate' | 'evaluate'
 
 /** Refuses unknown keys, naming the nearest, and values of the wrong kind or out of range. */
 export function checkOptions(name: OptionsOf, given: object): void {

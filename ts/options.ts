@@ -1,4 +1,6 @@
 /** What callers may ask for; `option-rules.ts` refuses anything else. */
+import type { CalibrationSource } from './calibration/source.ts'
+import type { Rule, Strategy } from './calibration/names.ts'
 import type { Model } from './model.ts'
 import type { Store } from './store/store.ts'
 
@@ -15,6 +17,8 @@ export interface Progress {
   readonly seconds: number
   /** Seconds to go; absent until there is something to judge by. */
   readonly eta?: number
+  /** Quantization: mean relative error of the layers finished last. */
+  readonly loss?: number
 }
 
 /** What every long call takes. */
@@ -49,14 +53,19 @@ export interface LoadOptions extends RunOptions, Watching {
 export interface QuantizeOptions extends Watching {
   /** Folder to write, or a store. */
   readonly out: string | Store
-  /** Rounding method. Default `gptq`. */
+  /**
+   * A preset's name, a file, a text or an object: modifiers in order, as in README. Options that
+   * are given beside it win over what it says; `method` is its own.
+   */
+  readonly recipe?: string | object | undefined
+  /** Rounding method, or `awq` or `smoothquant` with the rounder that suits. Default `gptq`. */
   readonly method?: string | undefined
   /** Bits, group and symmetry, as in `w4g128-asym`. Default `w4g128`. */
   readonly scheme?: string | undefined
   /** File format. Default `compressed-tensors`. */
   readonly format?: string | undefined
-  /** Text files for calibration, or the text; a small public-domain text by default. */
-  readonly calibration?: readonly string[] | { readonly text: string } | undefined
+  /** Sources of calibration text, as a set of `calibrate`; a public-domain text by default. */
+  readonly calibration?: CalibrationSource | readonly CalibrationSource[] | undefined
   /** Calibration samples. Default 128. */
   readonly samples?: number | undefined
   /** Tokens of a sample. Default 512. */
@@ -65,10 +74,26 @@ export interface QuantizeOptions extends Watching {
   readonly ignore?: readonly string[] | undefined
   /** Schemes for some modules: pairs of pattern and scheme, the first match wins. */
   readonly layers?: readonly (readonly [pattern: string, scheme: string])[] | undefined
-  /** How a group's range is chosen. Default `minmax`. */
-  readonly observer?: 'minmax' | 'mse' | undefined
+  /** Bits per weight of the quantized layers that schemes are chosen for. */
+  readonly targetBpw?: number | undefined
+  /** Schemes to choose from then. Default `w3g128`, `w4g128` and `w8g128`. */
+  readonly candidates?: readonly string[] | undefined
+  /** Zero weights before rounding. */
+  readonly prune?: 'magnitude' | 'wanda' | 'sparsegpt' | undefined
+  /** Share of weights to prune, or `n:m` for n of every m neighbours. Default `2:4`. */
+  readonly sparsity?: number | string | undefined
+  /** How a group's range is chosen. Default `mse` for GPTQ, `minmax` otherwise. */
+  readonly observer?: 'minmax' | 'mse' | 'imatrix-mse' | undefined
   /** GPTQ: the order of columns. Default `static`. */
-  readonly actOrder?: 'static' | 'group' | 'off' | undefined
+  readonly actOrder?: 'static' | 'gar' | 'group' | 'off' | undefined
+  /** Later layers of a block are calibrated on its earlier ones after rounding. Default false. */
+  readonly trueSequential?: boolean | undefined
+  /** Fallbacks and too little data are errors. Default false. */
+  readonly strict?: boolean | undefined
+  /** What becomes of NaN and infinity in weights; an error by default. */
+  readonly allowNonfinite?: 'zero' | 'keep' | undefined
+  /** Every expert sees every calibration token. Default true. */
+  readonly allExperts?: boolean | undefined
   /** GPTQ: part of the mean diagonal added to the Hessian. Default 0.01. */
   readonly damp?: number | undefined
   /** GPTQ: columns between lazy updates. Default 128. */
@@ -93,6 +118,42 @@ export interface QuantizeOptions extends Watching {
   readonly force?: boolean | undefined
   /** Stop at the plan and write nothing. Default false. */
   readonly dryRun?: boolean | undefined
+  /** Text to go on from, before and after, for the report and the card; true for three prompts. */
+  readonly compareText?: boolean | readonly string[] | undefined
+}
+
+/** Options of `calibrate`. */
+export interface CalibrateOptions extends Watching {
+  /** File to write, ending in .jsonl, or a store that gets `set.jsonl`; only reported without. */
+  readonly out?: string | Store | undefined
+  /** Model whose tokenizer and chat template cut the samples; a set of texts without. */
+  readonly model?: string | Store | undefined
+  /** Samples of the set. Default 128. */
+  readonly samples?: number | undefined
+  /** Tokens of a sample. Default 512. */
+  readonly length?: number | undefined
+  /** How samples are chosen. Default `random`. */
+  readonly select?: Strategy | undefined
+  /** Share of each language, as in `{ en: 0.5, zh: 0.5 }`; other languages are left out. */
+  readonly mix?: Readonly<Record<string, number>> | undefined
+  /** Languages that are kept; all by default. */
+  readonly languages?: readonly string[] | undefined
+  /** Cleaning rules to leave out. */
+  readonly without?: readonly Rule[] | undefined
+  /** Words, or characters of scripts without spaces, that a text must have. Default 8. */
+  readonly minLength?: number | undefined
+  /** Join texts to fill samples; else each sample is the start of one text. Default true. */
+  readonly pack?: boolean | undefined
+  /** Field of a row that holds its text or messages; found by its name by default. */
+  readonly field?: string | undefined
+  /** Most rows of each file; all, or 20,000 of a data set on the hub. */
+  readonly rows?: number | undefined
+  /** Leave out rows that cannot be read, and count them. Default false. */
+  readonly skipBad?: boolean | undefined
+  /** Seed of what is random. Default 0. */
+  readonly seed?: number | undefined
+  /** Replace a set that is already there. Default false. */
+  readonly force?: boolean | undefined
 }
 
 /** Options of `Model.generate`; the defaults are those of generation_config.json. */

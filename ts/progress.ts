@@ -7,6 +7,8 @@ export interface Work {
   readonly layer?: number | null
   readonly done: number
   readonly total: number
+  /** Mean relative error of the layers finished last. */
+  readonly loss?: number
 }
 
 /** Reports work to a caller, with the clock added. */
@@ -21,13 +23,13 @@ export function meter(watching: Watching): Meter {
   if (!onProgress) return () => undefined
   const begun = performance.now()
   let first: { done: number; seconds: number; key: string } | undefined
-  return ({ stage, layer, done, total }) => {
+  return ({ stage, layer, done, total, loss }) => {
     const seconds = (performance.now() - begun) / 1000
     // Work that is counted to another total is another count.
     const key = `${total}`
     if (first?.key !== key) first = { done, seconds, key }
     const eta = forecast(done - first.done, total - done, seconds - first.seconds)
-    onProgress(progress({ stage, done, total, seconds }, layer, eta))
+    onProgress(progress({ stage, done, total, seconds }, { layer, eta, loss }))
   }
 }
 
@@ -36,10 +38,18 @@ function forecast(done: number, rest: number, seconds: number): number | undefin
   return done > 0 && seconds >= FORECAST_SECONDS_MIN ? (seconds * rest) / done : undefined
 }
 
-function progress(base: Progress, layer?: number | null, eta?: number): Progress {
+/** What is not always known. */
+interface Sometimes {
+  readonly layer: number | null | undefined
+  readonly eta: number | undefined
+  readonly loss: number | undefined
+}
+
+function progress(base: Progress, { layer, eta, loss }: Sometimes): Progress {
   return {
     ...base,
     ...(layer === undefined || layer === null ? {} : { layer }),
     ...(eta === undefined ? {} : { eta }),
+    ...(loss === undefined ? {} : { loss }),
   }
 }

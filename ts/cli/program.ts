@@ -1,17 +1,21 @@
 /** The command line: arguments in, exit code out. */
 import { Command, CommanderError } from 'commander'
 import { errorFrom, LowbitError } from '../error.ts'
+import { registerCalibrate } from './calibrate.ts'
 import { registerChat } from './chat.ts'
 import type { Context, Register } from './command.ts'
 import { registerDoctor } from './doctor.ts'
 import { registerEval } from './eval.ts'
 import { registerInspect } from './inspect.ts'
 import { registerQuantize } from './quantize.ts'
+import { registerRecipes } from './recipes.ts'
 import { registerRun } from './run.ts'
 
 /** Every command, in the order of the help. */
 const COMMANDS: readonly Register[] = [
   registerQuantize,
+  registerCalibrate,
+  registerRecipes,
   registerEval,
   registerRun,
   registerChat,

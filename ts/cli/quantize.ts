@@ -1,21 +1,25 @@
 /** `lowbit quantize`: make a checkpoint smaller. */
-import { Option } from 'commander'
-import { bytesText } from '../bytes.ts'
+import { type Command, Option } from 'commander'
 import type { QuantizeOptions } from '../options.ts'
-import type { QuantizeReport } from '../quantize/report.ts'
 import { type Context, integer, number, printJson, type Register, size } from './command.ts'
-import { tableText, timeText } from './terminal.ts'
+import { doneText, planText } from './quantize-text.ts'
 
 /** Flags of the command, as commander names them. */
 interface Flags extends Pick<
   QuantizeOptions,
+  | 'recipe'
   | 'method'
   | 'scheme'
   | 'format'
   | 'samples'
   | 'length'
+  | 'targetBpw'
+  | 'prune'
   | 'observer'
   | 'actOrder'
+  | 'trueSequential'
+  | 'strict'
+  | 'allowNonfinite'
   | 'damp'
   | 'block'
   | 'scaleDtype'
@@ -32,6 +36,11 @@ interface Flags extends Pick<
   readonly calibration?: readonly string[]
   readonly ignore?: readonly string[]
   readonly layers?: readonly string[]
+  readonly candidates?: readonly string[]
+  readonly sparsity?: string
+  /** false with --no-all-experts. */
+  readonly allExperts: boolean
+  readonly compareText?: true | readonly string[]
   readonly maxShardSize?: number
   readonly resume?: boolean
   readonly json?: boolean
@@ -40,14 +49,18 @@ interface Flags extends Pick<
 const EXAMPLES = `
 Examples:
   lowbit quantize ./model -o ./model-w4
+  lowbit quantize ./model -o ./model-awq --recipe awq-w4a16
+  lowbit quantize ./model -o ./model-w8a8 --recipe my.yaml --calibration chat.txt
   lowbit quantize ./model -o ./model-w8 --method rtn --scheme w8
   lowbit quantize ./model -o ./mixed --layers 're:.*down_proj=w8g128' --dry-run
+  lowbit quantize ./model -o ./mixed --target-bpw 4.25
 
+lowbit recipes lists the recipes. Every output holds the recipe.yaml that makes it again.
 An unfinished run is gone on with when the same command is given again.`
 
 /** Adds the command. */
 export const registerQuantize: Register = (program, context) => {
-  program
+  const command = program
     .command('quantize')
     .summary('make a checkpoint smaller')
     .description(
@@ -56,48 +69,95 @@ export const registerQuantize: Register = (program, context) => {
     )
     .argument('<model>', 'folder, address or safetensors file')
     .requiredOption('-o, --out <folder>', 'folder to write')
-    .option('--method <name>', 'rounding method (gptq)')
+  addWhat(command)
+  addCalibration(command)
+  addRounding(command)
+  addRun(command)
+  command
+    .addHelpText('after', EXAMPLES)
+    .action((model: string, flags: Flags) => quantize(context, model, flags))
+}
+
+/** A choice among words; commander refuses others and names these. */
+function choice(flags: string, about: string, ...words: readonly string[]): Option {
+  return new Option(flags, about).choices(words)
+}
+
+function addWhat(command: Command): void {
+  command
+    .optionsGroup('What is done:')
+    .addOption(
+      new Option('--recipe <name|file>', 'a preset, or a YAML file of modifiers').conflicts(
+        'method',
+      ),
+    )
+    .option(
+      '--method <name>',
+      'rounding method, or awq or smoothquant with the rounder that suits (gptq)',
+    )
     .option('--scheme <name>', 'bits, group and symmetry, as in w4g128-asym (w4g128)')
     .option('--format <name>', 'file format (compressed-tensors)')
-    .option('--calibration <files...>', 'text files to calibrate on')
-    .option('--samples <n>', 'calibration samples (128)', integer(1))
-    .option('--length <n>', 'tokens of a sample (512)', integer(2))
     .option('--ignore <patterns...>', 'modules to leave alone, by name or re:expression')
     .option('--layers <pattern=scheme...>', 'schemes for some modules')
-    .addOption(new Option('--observer <name>', 'how ranges are found').choices(['minmax', 'mse']))
+    .option('--target-bpw <bits>', 'choose schemes for so many bits per weight', number(1, 16))
+    .option('--candidates <schemes...>', 'schemes to choose from then (w3g128 w4g128 w8g128)')
     .addOption(
-      new Option('--act-order <order>', 'order of columns in GPTQ').choices([
-        'static',
-        'group',
-        'off',
-      ]),
+      choice('--prune <method>', 'make weights zero first', 'magnitude', 'wanda', 'sparsegpt'),
     )
+    .option('--sparsity <share|n:m>', 'how many become zero (2:4)')
+}
+
+function addCalibration(command: Command): void {
+  command
+    .optionsGroup('Calibration:')
+    .option('--calibration <sources...>', 'a set of lowbit calibrate, or any text it reads')
+    .option('--samples <n>', 'calibration samples (128)', integer(1))
+    .option('--length <n>', 'tokens of a sample (512)', integer(2))
+    .option('--no-all-experts', 'experts see only the tokens that are routed to them')
+}
+
+function addRounding(command: Command): void {
+  command
+    .optionsGroup('Rounding:')
+    .addOption(choice('--observer <name>', 'how ranges are found', 'minmax', 'mse', 'imatrix-mse'))
+    .addOption(
+      choice('--act-order <order>', 'order of columns in GPTQ', 'static', 'gar', 'group', 'off'),
+    )
+    .option('--true-sequential', 'later layers of a block see its earlier ones rounded')
     .option('--damp <share>', 'damping in GPTQ (0.01)', number(0, 1))
     .option('--block <n>', 'columns between updates in GPTQ (128)', integer(1))
     .option('--scale-dtype <dtype>', 'data type of scales')
-    .addOption(new Option('--device <device>', 'where to run').choices(['auto', 'cpu', 'gpu']))
-    .addOption(
-      new Option('--compute <mode>', 'calibration is in f32').choices(['auto', 'f32', 'int8']),
-    )
-    .option('--threads <n>', 'CPU threads; the result does not depend on it', integer(1))
     .option('--seed <n>', 'seed of what is random', integer(0))
+    .option('--strict', 'fallbacks and too little data are errors')
+    .addOption(
+      choice('--allow-nonfinite <how>', 'take NaN and infinity in weights', 'zero', 'keep'),
+    )
+}
+
+function addRun(command: Command): void {
+  command
+    .optionsGroup('The run:')
+    .option('--dry-run', 'print the plan and write nothing')
+    .option('--compare-text [prompts...]', 'write on from prompts, before and after')
+    .addOption(choice('--device <device>', 'where to run', 'auto', 'cpu', 'gpu'))
+    .addOption(choice('--compute <mode>', 'calibration is in f32', 'auto', 'f32', 'int8'))
+    .option('--threads <n>', 'CPU threads; the result does not depend on it', integer(1))
     .option('--max-shard-size <size>', 'longest file, as in 5GB', size)
     .addOption(new Option('--isa <name>', 'instruction set').hideHelp())
     .addOption(new Option('--resume', 'go on with an unfinished run (default)').conflicts('fresh'))
     .option('--fresh', 'forget an unfinished run')
     .option('--force', 'replace a model that is already there')
-    .option('--dry-run', 'print the plan and write nothing')
     .option('--json', 'print the report as JSON')
-    .addHelpText('after', EXAMPLES)
-    .action((model: string, flags: Flags) => quantize(context, model, flags))
 }
 
 async function quantize(context: Context, model: string, flags: Flags): Promise<void> {
-  const { json, resume: _, maxShardSize, layers, ...same } = flags
+  const { json, resume: _, maxShardSize, layers, sparsity, allExperts, ...same } = flags
   const api = await context.api()
   const report = await api.quantize(model, {
     ...same,
     ...(layers ? { layers: layers.map(pairOf) } : {}),
+    ...(sparsity === undefined ? {} : { sparsity: shareOf(sparsity) }),
+    ...(allExperts ? {} : { allExperts }),
     maxShardBytes: maxShardSize,
     signal: context.signal,
     onProgress: context.terminal.progress,
@@ -113,37 +173,7 @@ function pairOf(text: string): readonly [string, string] {
   return [text.slice(0, Math.max(at, 0)), text.slice(at + 1)]
 }
 
-function planText({ plan, sourceBytes }: QuantizeReport): string {
-  const layers = plan.layers.map(({ name, rows, cols, scheme, method }) => [
-    name,
-    `${rows} × ${cols}`,
-    scheme,
-    method,
-  ])
-  return tableText([
-    ['layer', 'shape', 'scheme', 'method'],
-    ...layers,
-    ...plan.ignored.map((name) => [name, '', 'as it is']),
-    [],
-    ['output', `${bytesText(plan.outputBytes)}, from ${bytesText(sourceBytes)}`],
-    ['bits per weight', plan.bitsPerWeight.toFixed(3)],
-    ['memory at most', bytesText(plan.memoryPeakBytes)],
-    ['disk meanwhile', bytesText(plan.scratchBytes)],
-  ])
-}
-
-function doneText(report: QuantizeReport): string {
-  const { layers, files, out, bytes, sourceBytes, bitsPerWeight, seconds, resumed } = report
-  const fallbacks = layers.filter(({ fallback }) => fallback !== undefined && fallback !== null)
-  const rows: (readonly string[])[] = [
-    ['written', out],
-    ['method', `${report.method} ${report.scheme}, ${report.format}`],
-    ['size', `${bytesText(bytes)}, from ${bytesText(sourceBytes)}`],
-    ['bits per weight', bitsPerWeight.toFixed(3)],
-    ['layers', `${layers.length}`],
-    ['files', `${files.length}, read back and checked`],
-    ['time', timeText(seconds) + (resumed ? ', after going on with an unfinished run' : '')],
-  ]
-  for (const { name, fallback } of fallbacks) rows.push(['fallback', `${name}: ${fallback}`])
-  return tableText(rows)
+/** `0.5`, or `2:4` as it is. */
+function shareOf(text: string): number | string {
+  return Number.isNaN(Number(text)) ? text : Number(text)
 }

@@ -1,108 +1,150 @@
-/** The texts that go with a quantized model: its card and its recipe. Nothing in them is a time. */
-import { bytesText } from '../bytes.ts'
+/** README.md of a quantized model. Nothing in it is a time. */
+import { parseDocument, stringify } from 'yaml'
+import { bytesText, isObject, type Json } from '../bytes.ts'
+import type { CoreOptions } from '../recipe/core.ts'
 import type { CalibrationSet } from './calibration.ts'
+import type { Compared } from './compare.ts'
+import type { Loads } from './engines.ts'
+import { kindsOf } from './kinds.ts'
+import type { Parallel } from './parallel.ts'
 import type { CorePlan, LayerReport } from './report.ts'
-import type { Settings } from './request.ts'
 
-/** What the texts are made from. */
+/** What the card is made from. */
 export interface CardFacts {
   /** Name of the source, without folders. */
   readonly name: string
   readonly version: string
   /** Options as they were in effect. */
-  readonly settings: Settings
+  readonly settings: CoreOptions
   readonly calibration: CalibrationSet | undefined
   readonly plan: CorePlan
   readonly layers: readonly LayerReport[]
+  readonly engines: readonly Loads[]
+  readonly tensorParallel: readonly Parallel[]
+  readonly texts: readonly Compared[]
   readonly sourceBytes: number
   readonly bytes: number
   /** README.md of the source, for its licence. */
   readonly sourceCard: string | undefined
+  /** recipe.yaml. */
+  readonly recipe: string
 }
 
 /** README.md of the output. */
 export function cardText(facts: CardFacts): string {
-  const { name, version, settings, plan, calibration, sourceBytes, bytes } = facts
-  const calibrated = calibration
-    ? `${calibration.samples} samples of ${calibration.length} tokens from ${calibration.text}`
-    : 'none'
-  const rows: readonly (readonly [string, string])[] = [
-    ['method', settings.method],
-    ['scheme', settings.scheme],
-    ['format', settings.format],
-    ['calibration', calibrated],
+  const { name, version, plan, sourceBytes, bytes, engines, recipe, texts } = facts
+  const rows: readonly (readonly string[])[] = [
+    ['', ''],
+    ['steps', stepsText(facts.settings)],
+    ['format', facts.settings.format],
+    ['calibration', calibrationText(facts.calibration)],
     ['layers quantized', `${plan.layers.length}, ${plan.ignored.length} left as they were`],
     ['bits per weight', `${plan.bitsPerWeight.toFixed(3)} in the quantized layers`],
     ['size', `${bytesText(bytes)}, from ${bytesText(sourceBytes)}`],
-    ...errorRows(facts.layers),
+    ...fallbackRows(facts.layers),
   ]
+  const loads = engines.map(({ engine, loads: verdict, note = '' }) => [engine, verdict, note])
   return `${frontMatter(facts)}# ${name}, quantized
 
-Made from ${name} by [lowbit](https://github.com/lowbit/lowbit) ${version}. The options are in \`recipe.yaml\`; what it leaves out is the default of that version.
+Made from ${name} by [lowbit](https://github.com/lowbit/lowbit) ${version}.
 
-| | |
-|---|---|
-${rows.map(([key, value]) => `| ${key} | ${value} |`).join('\n')}
+${table(rows)}
+
+## Layers
+
+${table([['layers', 'count', 'method', 'scheme', 'mean error', 'largest error'], ...kindsOf(facts.layers)])}
+
+An error is that of the weights, relative to their size.
 
 ## What loads it
 
+${table([['engine', 'loads it', ''], ...loads])}
+
+Tensor parallelism: ${facts.tensorParallel.map(parallelText).join('; ')}.
+
 - lowbit, in Node and in browsers: \`const model = await load('<this folder>')\`
-- transformers with compressed-tensors: \`AutoModelForCausalLM.from_pretrained('<this folder>')\`
+- transformers: \`AutoModelForCausalLM.from_pretrained('<this folder>')\`
 - vLLM: \`vllm serve <this folder>\`
 
 Measure it against the original with \`lowbit eval <this folder> --reference <original>\`.
+${comparedText(texts)}
+## Recipe
+
+\`\`\`yaml
+${recipe}\`\`\`
 `
 }
 
-/** recipe.yaml: the options that give these bytes again. */
-export function recipeText(facts: CardFacts): string {
-  const { settings, calibration, version } = facts
-  const recipe = {
-    lowbit: version,
-    ...settings,
-    calibration: calibration
-      ? { text: calibration.text, samples: calibration.samples, length: calibration.length }
-      : null,
-  }
-  return yamlText(recipe, '')
+/** `smoothquant, gptq w8a8`: what was done, in order. */
+export function stepsText({ transforms = [], prune, method, scheme }: CoreOptions): string {
+  const steps = transforms.map(({ kind }) => kind.toLowerCase())
+  const pruning = prune ? [`${prune.method} ${prune.pattern ?? prune.sparsity ?? ''}`.trim()] : []
+  return [...steps, ...pruning, `${method} ${scheme}`].join(', ')
 }
 
-/** YAML of plain values: JSON's scalars and lists are YAML too. */
-function yamlText(value: Readonly<Record<string, unknown>>, indent: string): string {
-  return Object.entries(value)
-    .filter(([, item]) => item !== undefined)
-    .map(([key, item]) => {
-      const nested = typeof item === 'object' && item !== null && !Array.isArray(item)
-      return nested
-        ? `${indent}${key}:\n${yamlText({ ...item }, `${indent}  `)}`
-        : `${indent}${key}: ${JSON.stringify(item)}\n`
-    })
-    .join('')
+/** `2` or `4 not: why`. */
+export function parallelText({ ranks, why }: Parallel): string {
+  return why === undefined ? `${ranks}` : `not ${ranks} (${why})`
 }
 
-function errorRows(layers: readonly LayerReport[]): readonly (readonly [string, string])[] {
-  const errors = layers.map(({ relativeError }) => relativeError)
-  const fallbacks = layers.filter(({ fallback }) => fallback !== undefined && fallback !== null)
-  const rows: (readonly [string, string])[] = []
-  if (errors.length > 0) {
-    const mean = errors.reduce((sum, error) => sum + error, 0) / errors.length
-    rows.push(['error of the weights', `${mean.toPrecision(3)} of their size, mean over layers`])
-  }
-  if (fallbacks.length > 0) {
-    rows.push([
-      'fallbacks',
-      fallbacks.map((layer) => `${layer.name}: ${layer.fallback}`).join('; '),
-    ])
-  }
-  return rows
+function calibrationText(set: CalibrationSet | undefined): string {
+  if (!set) return 'none'
+  const files = set.files.map(({ sha256 = '' }) => `sha256 ${sha256.slice(0, 12)}`)
+  return `${set.samples} samples of ${set.length} tokens from ${set.text} (${files.join(', ')})`
 }
 
-/** The licence line of the source's card counts for what is made from it. */
+function fallbackRows(layers: readonly LayerReport[]): readonly (readonly string[])[] {
+  const fallen = layers.filter(({ fallback }) => fallback !== undefined && fallback !== null)
+  if (fallen.length === 0) return []
+  return [['fallbacks', fallen.map((layer) => `${layer.name}: ${layer.fallback}`).join('; ')]]
+}
+
+function comparedText(texts: readonly Compared[]): string {
+  if (texts.length === 0) return ''
+  const parts = texts.map(
+    ({ prompt, before, after }) =>
+      `**${oneLine(prompt)}**\n\n- before: ${oneLine(before)}\n- after: ${oneLine(after)}\n`,
+  )
+  return `\n## Text before and after\n\nThe likeliest tokens after each prompt.\n\n${parts.join('\n')}`
+}
+
+/** Text of a model, without what Markdown would take for its own. */
+function oneLine(text: string): string {
+  return text
+    .trim()
+    .replaceAll(/\s+/g, ' ')
+    .replaceAll(/([\\`*_[\]<>#|])/g, '\\$1')
+}
+
+function table(rows: readonly (readonly string[])[]): string {
+  const [head = [], ...body] = rows.map((row) => row.map((cell) => cell.replaceAll('|', '\\|')))
+  return [head, head.map(() => '---'), ...body].map((row) => `| ${row.join(' | ')} |`).join('\n')
+}
+
+/** What the source's card says about itself, licence first of all, and what this model adds. */
 function frontMatter({ sourceCard, settings }: CardFacts): string {
-  const source = /^---\n([\s\S]*?)\n---/.exec(sourceCard ?? '')?.[1] ?? ''
-  const kept = source
-    .split('\n')
-    .filter((line) => /^(license|license_name|license_link):/.test(line))
-  const lines = [...kept, 'library_name: lowbit', `tags: [${settings.format}, ${settings.scheme}]`]
-  return `---\n${lines.join('\n')}\n---\n\n`
+  const source = /^---\r?\n([\s\S]*?)\r?\n---/.exec(sourceCard ?? '')?.[1] ?? ''
+  const kept = keptOf(source)
+  const tags = [...listOf(kept['tags']), settings.format, settings.scheme, 'lowbit']
+  const { library_name: library = 'lowbit' } = kept
+  const facts = { ...kept, library_name: library, tags: [...new Set(tags)] }
+  return `---\n${stringify(facts, { lineWidth: 0 })}---\n\n`
+}
+
+/** Figures of the original are not those of this model. */
+const DROPPED = new Set(['model-index', 'metrics'])
+
+function keptOf(source: string): Json {
+  const document = parseDocument(source, { logLevel: 'error' })
+  const value: unknown =
+    document.errors.length === 0 ? document.toJS({ maxAliasCount: 100 }) : undefined
+  if (isObject(value))
+    return Object.fromEntries(Object.entries(value).filter(([key]) => !DROPPED.has(key)))
+  // A card that is not YAML still says under which licence it is.
+  const lines = source.split('\n').map((line) => /^(license(?:_name|_link)?): *(.+)$/.exec(line))
+  return Object.fromEntries(lines.flatMap((match) => (match ? [[match[1], match[2]]] : [])))
+}
+
+function listOf(value: unknown): readonly string[] {
+  return Array.isArray(value) ? value.filter((item) => typeof item === 'string') : []
 }

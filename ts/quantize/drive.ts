@@ -49,6 +49,7 @@ export async function drive(driving: Driving): Promise<Driven> {
   const scratch = new OpenFiles(driving.output.scratch)
   const clock = new BlockClock()
   let answer: Uint8Array[] = []
+  let loss: number | undefined
   try {
     for (;;) {
       throwIfAborted(driving.signal)
@@ -62,14 +63,22 @@ export async function drive(driving: Driving): Promise<Driven> {
       }
       if (ask.kind === 'work') {
         clock.tick(ask.layer ?? undefined)
-        driving.report(ask)
+        driving.report(loss === undefined ? ask : { ...ask, loss })
       }
+      if (ask.kind === 'journal') loss = lossOf(ask.line) ?? loss
       answer = await doAsked(driving, { ask, polled, files, scratch })
     }
   } finally {
     await files.suspend()
     await scratch.suspend()
   }
+}
+
+/** Mean relative error of the layers that a line of the journal reports. */
+function lossOf(line: string): number | undefined {
+  const { layers = [] }: CoreReport = JSON.parse(line)
+  const sum = layers.reduce((all, { relativeError }) => all + relativeError, 0)
+  return layers.length > 0 ? sum / layers.length : undefined
 }
 
 interface Asked {

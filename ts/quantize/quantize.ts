@@ -1,48 +1,55 @@
 /** One quantization from a source to a finished folder. */
 import type { Binding } from '../binding.ts'
-import { type Checkpoint, openCheckpoint } from '../checkpoint.ts'
+import { type Checkpoint, configOf, openCheckpoint } from '../checkpoint.ts'
 import { errorFrom, throwIfAborted } from '../error.ts'
 import { type Host, type Output, type Source, storeOutput } from '../host.ts'
 import { checkOptions } from '../option-rules.ts'
 import type { QuantizeOptions } from '../options.ts'
-import { type Meter, meter } from '../progress.ts'
+import { meter } from '../progress.ts'
+import type { Compiled } from '../recipe/compile.ts'
+import type { CoreOptions } from '../recipe/core.ts'
 import { memoryStore } from '../store/memory.ts'
 import { readOptional } from '../store/store.ts'
-import { needTokenizer, openTokenizer } from '../text/tokenizer.ts'
-import { type CalibrationSet, type CalibrationSize, readCalibration } from './calibration.ts'
-import { type CardFacts, cardText, recipeText } from './card.ts'
-import { checkOutput } from './check.ts'
-import { drive } from './drive.ts'
-import { checkSpace, type Copy, copyFiles, filesToCopy, writeText } from './files.ts'
 import {
-  DEFAULTS,
+  type CalibrationSet,
+  type CalibrationSize,
+  calibrationSize,
+  readCalibration,
+} from './calibration.ts'
+import type { CalibrationInput } from './calibration-files.ts'
+import { checkOutput } from './check.ts'
+import { compareTexts, promptsOf } from './compare.ts'
+import { drive } from './drive.ts'
+import { enginesFor } from './engines.ts'
+import { checkSpace, type Copy, copyFiles, filesToCopy } from './files.ts'
+import { type Gauge, gauge, withSeconds } from './gauge.ts'
+import { parallelOf } from './parallel.ts'
+import type { CorePlan, CoreReport, Plan, QuantizeReport } from './report.ts'
+import {
+  checkQuantize,
   defaultNotes,
   jobText,
   needsCalibration,
   planFrom,
-  refuseDevice,
-  type Settings,
+  recipeOf,
   settingsOf,
 } from './request.ts'
-import type {
-  CorePlan,
-  CoreReport,
-  LayerReport,
-  Plan,
-  QuantizeReport,
-  WrittenFile,
-} from './report.ts'
+import { type Facts, writeCard, writeConfig } from './texts.ts'
 
 /** One call, with everything that does not change during it. */
 interface Run {
   readonly binding: Binding
   readonly host: Host
   readonly options: QuantizeOptions
-  readonly settings: Settings
+  readonly recipe: Compiled | undefined
+  readonly settings: CoreOptions
+  readonly maxShardBytes: number | undefined
   readonly checkpoint: Checkpoint
+  readonly source: Source
   readonly size: CalibrationSize | null
   readonly plan: CorePlan
-  readonly report: Meter
+  readonly loading: Pick<QuantizeReport, 'engines' | 'tensorParallel'>
+  readonly gauge: Gauge
   readonly notes: string[]
 }
 
@@ -54,26 +61,27 @@ export async function quantizeModel(
   options: QuantizeOptions,
 ): Promise<QuantizeReport> {
   checkOptions('quantize', options)
+  checkQuantize(options)
   const begun = performance.now()
   const run = await prepare(binding, host, source, options)
   const done = options.dryRun ? NOTHING : await write(run)
-  const { checkpoint, settings, plan } = run
+  const { checkpoint, settings, plan, recipe } = run
   return {
     model: checkpoint.place,
     out: typeof options.out === 'string' ? options.out : options.out.place,
     dryRun: done === NOTHING,
+    ...(recipe ? { recipe: recipe.name } : {}),
     method: settings.method,
     scheme: settings.scheme,
     format: settings.format,
-    calibration: done.calibration,
-    plan: planOf(plan),
-    layers: done.layers,
+    ...done,
+    ...run.loading,
+    plan: planOf(plan, settings),
     bitsPerWeight: plan.bitsPerWeight,
     sourceBytes: sourceBytes(checkpoint),
     bytes: plan.outputBytes,
-    files: done.files,
-    resumed: done.resumed,
     seconds: (performance.now() - begun) / 1000,
+    memory: run.gauge.memory(),
     notes: run.notes,
   }
 }
@@ -85,28 +93,48 @@ async function prepare(
   source: Source,
   options: QuantizeOptions,
 ): Promise<Run> {
-  refuseDevice(options)
-  const settings = settingsOf(options)
+  promptsOf(options)
+  const recipe = await recipeOf(host, options)
   const checkpoint = await openCheckpoint(binding, source)
-  const size = (await needsCalibration(binding, settings.method))
-    ? { samples: options.samples ?? DEFAULTS.samples, length: options.length ?? DEFAULTS.length }
+  const settings = await settingsOf(binding, checkpoint, options, recipe)
+  const size = (await needsCalibration(binding, settings))
+    ? await calibrationSize(host, inputOf(options, recipe), options)
     : null
-  const text = jobText(checkpoint, { options, settings, threads: host.threads, size, journal: [] })
-  const plan = await planFrom(binding, text, checkpoint.place)
-  const notes = [...defaultNotes(options, size), ...plan.warnings]
-  const report = meter(options)
-  return { binding, host, options, settings, checkpoint, size, plan, report, notes }
+  const maxShardBytes = options.maxShardBytes ?? recipe?.maxShardBytes
+  const { threads } = host
+  const request = { options, settings, maxShardBytes, threads, size, journal: [] }
+  const plan = await planFrom(binding, jobText(checkpoint, request), checkpoint.place)
+  const { layers, ignored } = plan
+  const loading = {
+    engines: enginesFor({ format: settings.format, layers, ignored }),
+    tensorParallel: parallelOf(plan, configOf(checkpoint).json),
+  }
+  const notes = [...defaultNotes(options, recipe, size), ...plan.warnings]
+  const measured = gauge(meter(options), host.memory)
+  const decided = { binding, host, options, recipe, settings, maxShardBytes, checkpoint, source }
+  return { ...decided, size, plan, loading, gauge: measured, notes }
 }
 
-interface Done {
-  readonly calibration: QuantizeReport['calibration']
-  readonly layers: readonly LayerReport[]
-  readonly files: readonly WrittenFile[]
-  readonly resumed: boolean
+/** What to calibrate on: what the call says, then the recipe. */
+function inputOf(options: QuantizeOptions, recipe: Compiled | undefined): CalibrationInput {
+  const { calibration = {}, folder } = recipe ?? {}
+  return { given: options.calibration, recipe: calibration, folder }
 }
+
+type Done = Pick<
+  QuantizeReport,
+  'calibration' | 'layers' | 'transforms' | 'texts' | 'files' | 'resumed'
+>
 
 /** What a dry run writes. */
-const NOTHING: Done = { calibration: null, layers: [], files: [], resumed: false }
+const NOTHING: Done = {
+  calibration: null,
+  layers: [],
+  transforms: [],
+  texts: [],
+  files: [],
+  resumed: false,
+}
 
 async function write(run: Run): Promise<Done> {
   const { options, checkpoint, host } = run
@@ -126,19 +154,26 @@ async function write(run: Run): Promise<Done> {
 }
 
 async function fill(run: Run, output: Output): Promise<Done> {
-  const { checkpoint, options, report } = run
+  const { checkpoint, options, binding, host, plan } = run
   const calibration = await calibrate(run)
   const journal = await output.journal.lines()
   const copies = await filesToCopy(checkpoint.store)
   // A resumed run has taken most of its space already.
   if (journal.length === 0) await startAfresh(run, output, copies)
   const { core, seconds } = await runJob(run, output, calibration, journal)
-  const layers = withSeconds(core.layers ?? [], run.plan, seconds)
-  const watch = { report, signal: options.signal }
-  await copyFiles(checkpoint.store, output.store, copies, watch)
-  await writeTexts(run, output, { calibration, layers })
-  const files = await checkOutput({ ...run, ...watch, store: output.store, core })
-  return { calibration: setOf(calibration), layers, files, resumed: journal.length > 0 }
+  const { store } = output
+  const layers = withSeconds(core.layers ?? [], plan, seconds)
+  const watch = { report: run.gauge.report, signal: options.signal }
+  await copyFiles(checkpoint.store, store, copies, watch)
+  await writeConfig(store, plan, core)
+  const both = { binding, host, before: run.source, after: { store } }
+  const texts = await compareTexts({ ...both, ...watch }, promptsOf(options))
+  await writeCard(store, await factsOf(run, { calibration, layers, texts }))
+  const files = await checkOutput({ binding, host, plan, ...watch, store, core })
+  for (const note of core.warnings ?? []) if (!run.notes.includes(note)) run.notes.push(note)
+  const { transforms = [] } = core
+  const resumed = journal.length > 0
+  return { calibration: setOf(calibration), layers, transforms, texts, files, resumed }
 }
 
 async function startAfresh(run: Run, output: Output, copies: readonly Copy[]): Promise<void> {
@@ -154,7 +189,8 @@ async function runJob(
   calibration: CalibrationSet | undefined,
   journal: readonly string[],
 ): Promise<{ core: CoreReport; seconds: ReadonlyMap<number, number> }> {
-  const { binding, checkpoint, plan, report } = run
+  const { binding, checkpoint, plan } = run
+  const { report } = run.gauge
   const { signal } = run.options
   const job = await openJob(run, calibration, journal)
   try {
@@ -181,45 +217,36 @@ async function openJob(
 }
 
 async function calibrate(run: Run): Promise<CalibrationSet | undefined> {
-  const { size, checkpoint, host, options } = run
+  const { size, checkpoint, host, options, recipe } = run
   if (!size) return undefined
   throwIfAborted(options.signal)
-  run.report({ stage: 'tokenize', done: 0, total: 1 })
-  const tokenizer = needTokenizer(await openTokenizer(checkpoint.store), checkpoint.place)
-  const set = await readCalibration(host, tokenizer, options.calibration, size)
-  run.report({ stage: 'tokenize', done: 1, total: 1 })
-  if (set.samples < size.samples) {
-    run.notes.push(`The calibration text gives ${set.samples} of ${size.samples} samples`)
-  }
+  run.gauge.report({ stage: 'tokenize', done: 0, total: 1 })
+  const set = await readCalibration(host, checkpoint, inputOf(options, recipe), size)
+  run.gauge.report({ stage: 'tokenize', done: 1, total: 1 })
+  run.notes.push(...set.notes)
   return set
 }
 
-/** Config last: a folder without it is not a model. */
-async function writeTexts(
+/** What the texts of the output are made from. */
+async function factsOf(
   run: Run,
-  output: Output,
-  made: Pick<CardFacts, 'calibration' | 'layers'>,
-): Promise<void> {
-  const { checkpoint, plan, settings, binding } = run
+  made: Pick<Facts, 'calibration' | 'layers' | 'texts'>,
+): Promise<Facts> {
+  const { checkpoint, plan, settings, binding, maxShardBytes } = run
   const catalog: { version: string } = JSON.parse(await binding.catalog())
   const card = await readOptional(checkpoint.store, 'README.md', 1 << 20).catch(() => undefined)
-  const facts: CardFacts = {
+  return {
     ...made,
+    ...run.loading,
     name: checkpoint.place.split(/[/\\]/).findLast((part) => part !== '') ?? 'model',
     version: catalog.version,
-    settings,
+    settings: plan.options ?? settings,
     plan,
+    maxShardBytes,
     sourceBytes: sourceBytes(checkpoint),
     bytes: plan.outputBytes,
     sourceCard: card && new TextDecoder().decode(card),
   }
-  const { store } = output
-  await writeText(store, 'README.md', cardText(facts))
-  // It says who made the original and under what licence.
-  if (facts.sourceCard !== undefined) await writeText(store, 'README.original.md', facts.sourceCard)
-  await writeText(store, 'recipe.yaml', recipeText(facts))
-  if (plan.index) await writeText(store, 'model.safetensors.index.json', plan.index)
-  await writeText(store, 'config.json', plan.config)
 }
 
 function setOf(calibration: CalibrationSet | undefined): QuantizeReport['calibration'] {
@@ -228,34 +255,13 @@ function setOf(calibration: CalibrationSet | undefined): QuantizeReport['calibra
   return { samples, length, text }
 }
 
-/** A layer's seconds are its block's, shared out by weights: the core has no clock. */
-function withSeconds(
-  layers: readonly LayerReport[],
-  plan: CorePlan,
-  seconds: ReadonlyMap<number, number>,
-): readonly LayerReport[] {
-  const weights = new Map(plan.layers.map(({ name, rows, cols }) => [name, rows * cols]))
-  const inBlock = new Map<number, number>()
-  for (const { name } of layers) {
-    const block = blockOf(name)
-    inBlock.set(block, (inBlock.get(block) ?? 0) + (weights.get(name) ?? 0))
-  }
-  return layers.map((layer) => {
-    const block = blockOf(layer.name)
-    const share = (weights.get(layer.name) ?? 0) / (inBlock.get(block) ?? 1)
-    return { ...layer, seconds: (seconds.get(block) ?? 0) * share }
-  })
-}
-
-function blockOf(name: string): number {
-  return Number(/\.(\d+)\./.exec(name)?.[1] ?? -1)
-}
-
-function planOf(plan: CorePlan): Plan {
-  const { layers, ignored, outputs, warnings, bitsPerWeight } = plan
-  const { memoryPeakBytes, scratchBytes, outputBytes } = plan
+function planOf(plan: CorePlan, settings: CoreOptions): Plan {
+  const { layers, ignored, outputs, warnings, bitsPerWeight, modelBitsPerWeight } = plan
+  const { memoryPeakBytes, scratchBytes, outputBytes, options = settings } = plan
   const sizes = { bitsPerWeight, memoryPeakBytes, scratchBytes, outputBytes }
-  return { layers, ignored, outputs, ...sizes, warnings }
+  const model = modelBitsPerWeight === undefined ? {} : { modelBitsPerWeight }
+  const transforms = (options.transforms ?? []).map(({ kind }) => kind.toLowerCase())
+  return { layers, transforms, ignored, outputs, ...sizes, ...model, warnings, options }
 }
 
 function sourceBytes(checkpoint: Checkpoint): number {

@@ -1,4 +1,9 @@
 /** What the core says about a quantization, and what `quantize` returns. */
+import type { CoreOptions } from '../recipe/core.ts'
+import type { Compared } from './compare.ts'
+import type { Loads } from './engines.ts'
+import type { StageMemory } from './gauge.ts'
+import type { Parallel } from './parallel.ts'
 
 /** What is decided before a tensor is read. */
 export interface Plan {
@@ -18,10 +23,16 @@ export interface Plan {
   readonly scratchBytes: number
   readonly outputBytes: number
   readonly warnings: readonly string[]
+  /** Changes of weights before rounding, in order. */
+  readonly transforms?: readonly string[]
+  /** Every option that decides the bytes, by its value. */
+  readonly options?: CoreOptions
+  /** Over all of the model's weights. */
+  readonly modelBitsPerWeight?: number
 }
 
 /** A plan as the core gives it, with the texts to write. */
-export interface CorePlan extends Plan {
+export interface CorePlan extends Omit<Plan, 'transforms'> {
   readonly config: string
   readonly index?: string | null
 }
@@ -46,6 +57,10 @@ export interface LayerReport {
   readonly deadColumns?: number
   /** Why a simpler method was used than the one asked for. */
   readonly fallback?: string | null
+  /** Share of weights that pruning made zero. */
+  readonly sparsity?: number
+  /** Largest magnitude of an input on the calibration text. */
+  readonly inputMax?: number
   /** Share of its block's time. */
   readonly seconds?: number
 }
@@ -54,6 +69,25 @@ export interface LayerReport {
 export interface CoreReport {
   readonly layers?: readonly LayerReport[]
   readonly files?: readonly WrittenFile[]
+  readonly transforms?: readonly TransformReport[]
+  readonly warnings?: readonly string[]
+  /** config.json, where what happened changes it. */
+  readonly config?: string
+}
+
+/** One place where a transform changed weights. */
+export interface TransformReport {
+  readonly kind: string
+  readonly block: number
+  readonly producer: string
+  readonly consumers?: readonly string[]
+  /** AWQ's ratio or SmoothQuant's strength; absent where scales stayed 1. */
+  readonly ratio?: number
+  /** Estimated error of outputs before and after, relative to the outputs. */
+  readonly lossBefore: number
+  readonly lossAfter: number
+  /** Why scales stayed 1, or are there although the estimate speaks against them. */
+  readonly flagged?: string
 }
 
 /** What `quantize` returns; times are only here, never in a file. */
@@ -63,6 +97,8 @@ export interface QuantizeReport {
   readonly out: string
   /** Whether nothing was written. */
   readonly dryRun: boolean
+  /** Name of the recipe; absent where options alone decide. */
+  readonly recipe?: string
   readonly method: string
   readonly scheme: string
   readonly format: string
@@ -73,7 +109,12 @@ export interface QuantizeReport {
     readonly text: string
   } | null
   readonly plan: Plan
+  /** Which engines load the result. */
+  readonly engines: readonly Loads[]
+  /** Numbers of ranks that it can be cut for. */
+  readonly tensorParallel: readonly Parallel[]
   readonly layers: readonly LayerReport[]
+  readonly transforms: readonly TransformReport[]
   readonly bitsPerWeight: number
   /** Bytes of the tensors' files, before and after. */
   readonly sourceBytes: number
@@ -83,6 +124,10 @@ export interface QuantizeReport {
   /** Whether an unfinished run was gone on with. */
   readonly resumed: boolean
   readonly seconds: number
+  /** Text from the same prompts, before and after. */
+  readonly texts: readonly Compared[]
+  /** Most memory of the process in each stage. */
+  readonly memory: readonly StageMemory[]
   /** What was assumed, and what the reader should know. */
   readonly notes: readonly string[]
 }

@@ -2,45 +2,63 @@
 import type { Binding } from '../binding.ts'
 import { type Checkpoint, requestText } from '../checkpoint.ts'
 import { errorFrom, LowbitError } from '../error.ts'
+import type { Host } from '../host.ts'
 import { textList } from '../option-rules.ts'
 import type { QuantizeOptions } from '../options.ts'
+import { type Compiled, pruneShare } from '../recipe/compile.ts'
+import type { CoreOptions } from '../recipe/core.ts'
+import { methodRecipe, readRecipe } from '../recipe/read.ts'
+import { DEFAULTS, resolveOptions } from '../recipe/resolve.ts'
 import type { CalibrationSize } from './calibration.ts'
 import type { CorePlan } from './report.ts'
 
-/** What `quantize` does when nothing is said. */
-export const DEFAULTS = {
-  method: 'gptq',
-  scheme: 'w4g128',
-  format: 'compressed-tensors',
-  samples: 128,
-  length: 512,
-} as const
+/** Transforms and pruning that work without looking at inputs. */
+const DATA_FREE = new Set(['rotate', 'magnitude'])
 
-/** Module that stays as it is: quantizing the head costs quality and saves little. */
-const IGNORED = 'lm_head'
+/** Refuses options that fit their types and mean nothing. */
+export function checkQuantize(options: QuantizeOptions): void {
+  refuseDevice(options)
+  checkLayers(options.layers)
+  if (options.ignore !== undefined) textList('ignore', options.ignore)
+  if (options.candidates !== undefined) textList('candidates', options.candidates)
+  if (options.recipe !== undefined && options.method !== undefined) {
+    throw new LowbitError('option', 'A recipe names its method itself', {
+      remedy: 'leave out either recipe or method',
+    })
+  }
+  if (options.sparsity !== undefined) checkSparsity(options)
+}
 
-/** Options as the core takes them. */
-export interface Settings extends Readonly<Record<string, unknown>> {
-  readonly method: string
-  readonly scheme: string
-  readonly format: string
+/** The recipe of a call: the one it names, or that of a method that is more than a rounder. */
+export async function recipeOf(
+  host: Host,
+  { recipe, method }: QuantizeOptions,
+): Promise<Compiled | undefined> {
+  return recipe === undefined ? methodRecipe(method) : readRecipe(host, recipe)
 }
 
 /** The options that decide the bytes; what nobody said is left to the core. */
-export function settingsOf(options: QuantizeOptions): Settings {
-  const { method = DEFAULTS.method, scheme = DEFAULTS.scheme, format = DEFAULTS.format } = options
-  const { observer, actOrder, damp, block, scaleDtype, seed, layers, ignore } = options
-  checkLayers(layers)
-  const ignored = ignore && [...new Set([IGNORED, ...textList('ignore', ignore)])]
-  const rules = layers?.map(([pattern, scheme]) => ({ pattern, scheme }))
-  const rest = { ignore: ignored, layers: rules, observer, actOrder, damp, block, scaleDtype, seed }
-  return { method, scheme, format, ...defined(rest) }
+export async function settingsOf(
+  binding: Binding,
+  checkpoint: Checkpoint,
+  options: QuantizeOptions,
+  recipe: Compiled | undefined,
+): Promise<CoreOptions> {
+  return resolveOptions(options, recipe, () => linearNames(binding, checkpoint))
+}
+
+/** Names of the linears that could be quantized: those of the simplest plan. */
+async function linearNames(binding: Binding, checkpoint: Checkpoint): Promise<readonly string[]> {
+  const options = { method: 'rtn', scheme: 'w8', format: DEFAULTS.format, ignore: [] }
+  const plan = await planFrom(binding, requestText(checkpoint, { options }), checkpoint.place)
+  return [...plan.layers.map(({ name }) => name), ...plan.ignored]
 }
 
 /** What a request is made from, beside the checkpoint. */
 export interface RequestParts {
   readonly options: QuantizeOptions
-  readonly settings: Settings
+  readonly settings: CoreOptions
+  readonly maxShardBytes: number | undefined
   readonly threads: number
   readonly size: CalibrationSize | null
   readonly journal: readonly string[]
@@ -48,8 +66,8 @@ export interface RequestParts {
 
 /** JSON for `Binding.plan` and `Binding.jobOpen`. */
 export function jobText(checkpoint: Checkpoint, parts: RequestParts): string {
-  const { options, settings, size, journal } = parts
-  const { isa, maxShardBytes, threads = parts.threads } = options
+  const { options, settings, size, journal, maxShardBytes } = parts
+  const { isa, threads = parts.threads } = options
   const identities = Object.fromEntries(checkpoint.files.map((file) => [file.name, file.identity]))
   const rest = {
     options: settings,
@@ -73,34 +91,48 @@ export async function planFrom(binding: Binding, text: string, place: string): P
   }
 }
 
-/** Whether a method looks at activations; an unknown one is the plan's to refuse. */
-export async function needsCalibration(binding: Binding, method: string): Promise<boolean> {
+/** Whether a step looks at activations; unknown methods are the plan's to refuse. */
+export async function needsCalibration(binding: Binding, settings: CoreOptions): Promise<boolean> {
+  const { method, layers = [], transforms = [], prune, observer, targetBpw } = settings
   const catalog: { methods?: readonly { name: string; needsCalibration?: boolean }[] } = JSON.parse(
     await binding.catalog(),
   )
-  return catalog.methods?.find(({ name }) => name === method)?.needsCalibration ?? false
+  const methods = new Set([method, ...layers.map((rule) => rule.method ?? method)])
+  const schemes = [settings.scheme, ...layers.map((rule) => rule.scheme ?? '')]
+  const steps = [...transforms.map(({ kind }) => kind), ...(prune ? [prune.method] : [])]
+  return (
+    observer === 'imatrix-mse' ||
+    (targetBpw ?? undefined) !== undefined ||
+    steps.some((step) => !DATA_FREE.has(step)) ||
+    // Inputs with one scale for all tokens.
+    schemes.some((name) => /a8s/i.test(name)) ||
+    (catalog.methods ?? []).some((row) => methods.has(row.name) && row.needsCalibration === true)
+  )
 }
 
 /** What was assumed for the caller. */
-export function defaultNotes(options: QuantizeOptions, size: CalibrationSize | null): string[] {
-  const assumed = (['method', 'scheme', 'format'] as const).filter(
-    (key) => options[key] === undefined,
-  )
+export function defaultNotes(
+  options: QuantizeOptions,
+  recipe: Compiled | undefined,
+  size: CalibrationSize | null,
+): string[] {
+  const keys = recipe ? [] : (['method', 'scheme', 'format'] as const)
+  const assumed = keys.filter((key) => options[key] === undefined)
   const notes =
     assumed.length > 0
       ? [`Assumed ${assumed.map((key) => `${key} ${DEFAULTS[key]}`).join(', ')}`]
       : []
-  if (size && options.calibration === undefined) {
+  if (size && options.calibration === undefined && recipe?.calibration.files === undefined) {
     const { samples, length } = size
     notes.push(
       `Calibrating on ${samples} × ${length} tokens of the public-domain text that ships here`,
     )
   }
-  return notes
+  return [...notes, ...(recipe?.notes ?? [])]
 }
 
 /** Calibration runs where its sums are repeatable. */
-export function refuseDevice({ device, compute }: QuantizeOptions): void {
+function refuseDevice({ device, compute }: QuantizeOptions): void {
   if (device === 'gpu') {
     throw new LowbitError('unsupported', 'Quantization runs on the CPU', {
       remedy: 'use device auto',
@@ -109,6 +141,23 @@ export function refuseDevice({ device, compute }: QuantizeOptions): void {
   if (compute === 'int8') {
     throw new LowbitError('unsupported', 'Calibration computes in f32', {
       remedy: 'use compute f32',
+    })
+  }
+}
+
+function checkSparsity({ sparsity, prune }: QuantizeOptions): void {
+  const right =
+    typeof sparsity === 'number'
+      ? sparsity > 0 && sparsity < 1
+      : typeof sparsity === 'string' && pruneShare(sparsity) !== undefined
+  if (!right) {
+    throw new LowbitError('option', `sparsity is ${JSON.stringify(sparsity)}`, {
+      remedy: 'use a share above 0 and below 1, or n:m as in 2:4',
+    })
+  }
+  if (prune === undefined) {
+    throw new LowbitError('option', 'sparsity is for pruning', {
+      remedy: 'add prune, as sparsegpt',
     })
   }
 }
@@ -125,12 +174,4 @@ function checkLayers(layers: unknown): void {
   throw new LowbitError('option', 'layers must be a list of pairs of pattern and scheme', {
     remedy: "as in [['re:.*down_proj', 'w8g128']]",
   })
-}
-
-function defined<T extends object>(options: T): Partial<T> {
-  const result: Partial<T> = { ...options }
-  for (const key of Object.keys(result)) {
-    if (Reflect.get(result, key) === undefined) Reflect.deleteProperty(result, key)
-  }
-  return result
 }

@@ -7,6 +7,7 @@ pub mod container;
 pub mod cpu;
 pub mod error;
 pub mod evaluate;
+pub mod gguf;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 pub mod job;
@@ -15,6 +16,7 @@ pub mod layout;
 pub mod linalg;
 pub mod maths;
 pub mod matrix;
+pub mod minifloat;
 pub mod model;
 pub mod pack;
 pub mod port;
@@ -22,6 +24,7 @@ pub mod round;
 pub mod scheme;
 pub mod session;
 pub mod tensor;
+pub mod transform;
 
 pub use cpu::{Compute, Cpu, Isa};
 pub use error::{Code, Error, Result};

@@ -9,7 +9,7 @@ use lowbit::model::load::Loader;
 use lowbit::model::weights;
 use lowbit::round::gptq::GptqOptions;
 use lowbit::round::observer::Observer;
-use lowbit::round::{RoundOptions, rtn};
+use lowbit::round::{RoundOptions, Weights, rtn};
 use lowbit::tensor::{Dtype, Tensor, bytes_from_f32};
 use lowbit::{Code, Scheme};
 use support::{Checkpoint, Sequence};
@@ -35,7 +35,13 @@ fn rounded(name: &str, scheme: &str) -> (Checkpoint, Checkpoint) {
         let source = packed.tensors.remove(&linear.weight).expect("a weight");
         let floats = source.view().and_then(|t| t.to_f32()).expect("floats");
         let (rows, cols) = (linear.rows, linear.cols);
-        let matrix = rtn::round(&floats, rows, cols, &scheme, &options, &cpu).expect("codes");
+        let source = Weights {
+            values: &floats,
+            rows,
+            cols,
+            importance: None,
+        };
+        let matrix = rtn::round(source, &scheme, &options, &cpu).expect("codes");
         for tensor in CURRENT
             .encode(&linear.module, &matrix, &scheme)
             .expect("tensors")

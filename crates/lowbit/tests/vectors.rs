@@ -6,7 +6,7 @@
 
 use lowbit::container::safetensors;
 use lowbit::layout::{Layout, compressed_tensors::CURRENT};
-use lowbit::round::{RoundOptions, gptq::GptqOptions, observer::Observer, rtn};
+use lowbit::round::{RoundOptions, Weights, gptq::GptqOptions, observer::Observer, rtn};
 use lowbit::{Cpu, Dtype, Isa, Scheme, Tensor};
 
 const MODEL: &[u8] = include_bytes!("../../../models/novels-4m/model.safetensors");
@@ -42,6 +42,15 @@ fn source(name: &str) -> (Vec<f32>, usize, usize) {
     (values, rows, cols)
 }
 
+fn weights(values: &[f32], rows: usize, cols: usize) -> Weights<'_> {
+    Weights {
+        values,
+        rows,
+        cols,
+        importance: None,
+    }
+}
+
 /// Rounds as the name of a vector says; the tensors as they would be written.
 fn encoded(prefix: &str, cpu: &Cpu) -> Vec<Tensor> {
     let words: Vec<_> = prefix.split('.').collect();
@@ -56,7 +65,7 @@ fn encoded(prefix: &str, cpu: &Cpu) -> Vec<Tensor> {
         },
         gptq: GptqOptions::default(),
     };
-    let matrix = rtn::round(&values, rows, cols, &scheme, &options, cpu).unwrap();
+    let matrix = rtn::round(weights(&values, rows, cols), &scheme, &options, cpu).unwrap();
     CURRENT.encode(prefix, &matrix, &scheme).unwrap()
 }
 
@@ -114,7 +123,7 @@ fn the_first_weight_that_is_not_finite_is_named() {
     };
     let scheme = "w4g128".parse().unwrap();
     let mut values = vec![0.5; rows * cols];
-    let round = |values: &[f32]| rtn::round(values, rows, cols, &scheme, &options, &cpu);
+    let round = |values: &[f32]| rtn::round(weights(values, rows, cols), &scheme, &options, &cpu);
     values[3 * cols + 7] = 1.0e6;
     values[3 * cols + 8] = 0.0;
     let error = round(&values).unwrap_err();

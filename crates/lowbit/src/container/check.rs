@@ -77,7 +77,7 @@ fn span(raw: &Raw<'_>) -> Result<Span> {
 }
 
 /// Whether a name can be shown as what it is.
-pub(super) fn check_name(mut chars: impl Iterator<Item = char> + Clone) -> Result<()> {
+pub(crate) fn check_name(mut chars: impl Iterator<Item = char> + Clone) -> Result<()> {
     let bytes = chars
         .clone()
         .take(NAME_BYTES_MAX + 1)

@@ -9,3 +9,6 @@ pub mod safetensors;
 mod scan;
 pub mod shards;
 mod sniff;
+
+pub(crate) use check::check_name;
+pub(crate) use sniff::recognise;

@@ -17,7 +17,7 @@ const PICKLE: (&str, &str) = (
 
 /// Names the kind of file that starts with `head`, if its start is known; `head` has 8 bytes or
 /// more, and the better the more it has.
-pub(super) fn recognise(head: &[u8]) -> Option<Error> {
+pub(crate) fn recognise(head: &[u8]) -> Option<Error> {
     if head.starts_with(b"GGUF") {
         let what = "the file is GGUF, which nothing here reads";
         return Some(Error::new(Code::Unsupported, what).remedy("use a safetensors checkpoint"));

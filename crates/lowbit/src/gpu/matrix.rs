@@ -14,7 +14,7 @@ use super::dispatch::{BLOCK, align};
 use super::order::{order, rearranged};
 use super::{bytes_from_f32, bytes_from_u32};
 use crate::error::{Code, Error, Result};
-use crate::matrix::{Floats, QuantizedMatrix, Scales, Zero};
+use crate::matrix::{Floats, QuantizedMatrix, Values, Zero};
 use crate::model::Stored;
 use crate::pack;
 use crate::tensor::{Dtype, Tensor};
@@ -192,12 +192,17 @@ fn dense(gpu: &Gpu, tensor: &Tensor) -> Result<Matrix> {
 
 fn codes(gpu: &Gpu, m: &QuantizedMatrix) -> Result<Matrix> {
     m.validate()?;
-    let integer = m.integer("a product on the GPU")?;
-    let (Scales::Flat(scales), Zero::Centre | Zero::Int(_)) = (&integer.scales, &integer.zero)
-    else {
-        let what = "scales or zero points of a kind that the GPU does not handle";
-        return Err(Error::new(Code::Unsupported, what).remedy("use device \"cpu\""));
+    let refuse = |what: &str| Err(Error::new(Code::Unsupported, what).remedy("use device \"cpu\""));
+    let Values::Integer(integer) = &m.values else {
+        return refuse("weights that are no integers have no shader");
     };
+    if matches!(integer.zero, Zero::Float(_) | Zero::Min(_)) {
+        return refuse("float zero points have no shader");
+    }
+    if m.inputs.is_some() {
+        return refuse("rounded inputs have no shader");
+    }
+    let scales = &*integer.scales.plain();
     let groups = m.cols / integer.group;
     let order = order(integer, m.cols)?;
     let cols_padded = order.as_ref().map_or(align(m.cols), Vec::len);
@@ -248,6 +253,7 @@ fn scale_bytes(scales: &Floats, range: std::ops::Range<usize>) -> Vec<u8> {
     let bytes = match scales {
         Floats::F32(v) => bytes_from_f32(&v[range]),
         Floats::F16(v) | Floats::Bf16(v) => v[range].iter().flat_map(|x| x.to_le_bytes()).collect(),
+        Floats::E4m3(v) | Floats::E8m0(v) => v[range].to_vec(),
     };
     whole_words(bytes)
 }

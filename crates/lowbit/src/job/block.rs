@@ -1,29 +1,29 @@
-//! One block of a calibrated method.
+//! One block that has to be in memory as a whole: for calibration, transforms or pruning.
 //!
 //! ```text
-//! read weights ─► pass 1: Hessians ─► factor and round each linear ─► pass 2: outputs ─► copy
+//! read ─► rotate ─► calibrate ─► scale ─► prune and round each linear ─► outputs ─► write, copy
+//!                       ▲                        │
+//!                       └── true-sequential: ────┘ again for each later input
 //! ```
-//! Pass 2 runs on the quantized weights, so that the next block is calibrated on what it will
-//! really get (sequential propagation); after the last block nobody needs its outputs.
+//! Outputs are those of the quantized block, so that the next one is calibrated on what it will
+//! really get (sequential propagation); after the last block nobody needs them. Scaling rescales
+//! what is known of inputs, so that one pass is enough. Without calibration there are no passes.
 
-use super::copy::{Copier, require_finite};
+use super::Ask;
+use super::copy::Copier;
+use super::inputs::{self, Input, Tapped};
 use super::journal::{Activations, Line};
-use super::passes::{Passes, Tapped};
-use super::plan::{Layer, Plan};
-use super::report::LayerReport;
+use super::material::Material;
+use super::passes::Passes;
+use super::plan::Plan;
+use super::report::{LayerReport, TransformReport};
 use super::shared::{Finished, SharedInput};
 use super::sink::Sink;
 use super::step::{Unit, World};
-use super::{Ask, pace};
-use crate::cpu::Compute;
+use super::transforms::Transforming;
 use crate::error::{Code, Error, Result};
-use crate::kernels::matmul::Weight;
-use crate::model::ops::Op;
-use crate::model::{Block, Slotted, Stored, weights};
-use crate::round::hessian::Hessian;
-use crate::tensor::Tensor;
+use crate::model::weights;
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 /// What is being done.
 #[derive(Debug)]
@@ -31,114 +31,132 @@ enum Stage {
     /// The block's tensors are asked for.
     Read,
     Calibrate(Passes),
+    Transform(Transforming),
+    /// The next input, calibrated on what is rounded so far.
+    Input,
     Round(SharedInput),
     Forward(Passes),
+    /// Tensors that transforms may have changed, last one first.
+    Write(Vec<String>),
     Copy,
 }
 
-/// Calibrates and quantizes one block.
+/// Changes, calibrates and quantizes one block.
 #[derive(Debug)]
-pub(super) struct CalibratedBlock {
+pub(super) struct WholeBlock {
     index: usize,
     stage: Option<Stage>,
-    block: Block<Weight>,
-    /// What the block does in full; pass 1 stops at the last input that is wanted.
-    ops: Arc<[Op]>,
+    material: Option<Material>,
     /// Inputs whose linears are not rounded yet.
-    taps: VecDeque<Tapped>,
+    inputs: VecDeque<Input>,
+    taps: Vec<Tapped>,
     expected: Option<Activations>,
     written: Option<Activations>,
     copier: Copier,
     sink: Sink,
     reports: Vec<LayerReport>,
+    transforms: Vec<TransformReport>,
+    notes: Vec<String>,
 }
 
-impl CalibratedBlock {
+impl WholeBlock {
     /// `expected` is what an earlier run vouched for, if this is the first block after a resume.
     pub(super) fn new(plan: &Plan, index: usize, expected: Option<Activations>) -> Self {
-        let ops = plan.model.ops(index);
         Self {
             index,
             stage: None,
-            block: Block {
-                ops: until_last_tap(plan, index, &ops),
-                weights: Vec::new(),
-            },
-            ops,
-            taps: VecDeque::new(),
+            material: None,
+            inputs: inputs::quantized(plan, index).into(),
+            taps: Vec::new(),
             expected,
             written: None,
             copier: Copier::new(&plan.copies[index]),
             sink: Sink::default(),
             reports: Vec::new(),
+            transforms: Vec::new(),
+            notes: Vec::new(),
         }
     }
 
-    /// How much work it is without its copies, for progress.
-    pub(super) fn work(plan: &Plan, index: usize) -> u64 {
-        let tokens = plan.calibration.map_or(0, |c| c.samples * c.length);
-        let hessian = |(_, layers): &(usize, VecDeque<Layer>)| {
-            let n = layers[0].linear.cols;
-            pace::gram_work(n, tokens) + pace::factor_work(n)
-        };
-        let size = |l: &Layer| pace::round_work(l.linear.rows, l.linear.cols, true);
-        let passes = 1 + u64::from(index + 1 < plan.model.layers);
-        let ops = plan.model.ops(index);
-        passes * pace::pass_work(plan, index, tokens)
-            + tapped(plan, index, &ops).iter().map(hessian).sum::<u64>()
-            + plan.layers_of(index).map(size).sum::<u64>()
-    }
-
-    fn read(&mut self, world: &World<'_>, answer: Vec<Vec<u8>>) -> Result<()> {
+    /// What follows once the block is read: a pass for every input that is wanted.
+    fn begin(&mut self, world: &World<'_>) -> Stage {
         let plan = world.plan;
-        let names = weights::block_tensors(&plan.model, self.index);
-        let mut tensors = Vec::new();
-        for (needed, bytes) in names.iter().zip(answer) {
-            let info = plan.tensor(&needed.name)?;
-            require_finite(&info.name, info.dtype, &bytes, 0)?;
-            tensors.push(Tensor {
-                name: info.name.clone(),
-                dtype: info.dtype,
-                shape: info.shape.clone(),
-                bytes,
-            });
+        let mut wanted = inputs::wanted(plan, self.index);
+        if plan.true_sequential && plan.changes.scalings.is_empty() {
+            wanted.truncate(1);
         }
-        let block = weights::block(&plan.model, self.index, tensors)?;
-        let block = block.map(|stored| match stored {
-            Stored::Dense(tensor) => Weight::dense(tensor.view()?),
-            Stored::Quantized(m) => Weight::packed(&m, Compute::F32, world.cpu.isa),
-        })?;
-        self.block.weights = block.weights;
-        for (operation, layers) in tapped(plan, self.index, &self.ops) {
-            self.taps.push_back(Tapped {
-                operation,
-                module: layers[0].linear.module.clone(),
-                hessian: Hessian::new(layers[0].linear.cols),
-            });
+        if plan.calibration.is_none() {
+            return Stage::Transform(Transforming::new(plan, self.index));
         }
-        Ok(())
+        match self.tap(plan, &wanted) {
+            Some(passes) => Stage::Calibrate(passes.expecting(self.expected.take())),
+            None => Stage::Input,
+        }
+    }
+
+    /// A pass that looks at some inputs; none when there are none.
+    fn tap(&mut self, plan: &Plan, wanted: &[Input]) -> Option<Passes> {
+        self.taps = wanted.iter().map(Tapped::new).collect();
+        let until = wanted.last()?.parts.first()?;
+        Some(Passes::calibrate(plan, self.index, *until))
     }
 
     /// The next shared input to round for; after the last one, what follows.
-    fn next_input(&mut self, world: &World<'_>) -> Stage {
+    fn next_input(&mut self, world: &World<'_>) -> Result<Stage> {
         let plan = world.plan;
-        if let Some(tap) = self.taps.pop_front() {
-            let operations = tapped(plan, self.index, &self.ops);
-            let found = operations.into_iter().find(|(o, _)| *o == tap.operation);
-            let layers = found.map(|(_, layers)| layers).unwrap_or_default();
-            return Stage::Round(SharedInput::new(world, tap, layers));
+        let Some(input) = self.inputs.front() else {
+            return self.rounded(world);
+        };
+        let find = |t: &Tapped| t.parts == input.parts;
+        let tap = self.taps.iter().position(find);
+        if plan.calibration.is_some() && tap.is_none() {
+            let wanted = vec![input.clone()];
+            if let Some(material) = &mut self.material {
+                material.refresh()?;
+            }
+            let none = || Error::new(Code::Internal, "an input without linears");
+            let passes = self.tap(plan, &wanted).ok_or_else(none)?;
+            return Ok(Stage::Calibrate(passes));
         }
-        if self.index + 1 < plan.model.layers {
-            self.block.ops = Arc::clone(&self.ops);
-            return Stage::Forward(Passes::new(plan, self.index, true));
+        let tapped = tap.map(|i| self.taps.swap_remove(i));
+        if plan.true_sequential {
+            // The others are looked at again, after this one's linears are rounded.
+            self.taps.clear();
         }
-        self.block.weights.clear();
-        Stage::Copy
+        let layers = self.inputs.pop_front().map(|i| i.layers);
+        let shared = SharedInput::new(world, tapped, layers.unwrap_or_default());
+        Ok(Stage::Round(shared))
+    }
+
+    /// What follows the last rounding.
+    fn rounded(&mut self, world: &World<'_>) -> Result<Stage> {
+        let plan = world.plan;
+        self.taps.clear();
+        if let Some(material) = &mut self.material {
+            material.settle(plan)?;
+        }
+        if plan.calibration.is_some() && self.index + 1 < plan.model.layers {
+            return Ok(Stage::Forward(Passes::forward(plan, self.index)));
+        }
+        Ok(self.write(plan))
+    }
+
+    fn write(&mut self, plan: &Plan) -> Stage {
+        let mut names: Vec<_> = plan.rewritten[self.index].clone();
+        names.reverse();
+        Stage::Write(names)
     }
 
     /// Hands a rounded linear to the files and puts it in the place of the source weight.
     fn place(&mut self, world: &World<'_>, done: Finished) -> Result<()> {
         let (plan, module) = (world.plan, &done.layer.linear.module);
+        if plan.strict
+            && let Some(why) = &done.report.fallback
+        {
+            return Err(Error::new(Code::Fallback, why.clone())
+                .at(format!("layer {module:?}"))
+                .remedy("use more calibration text, or leave strict out"));
+        }
         let encoded = plan
             .layout
             .encode(module, &done.matrix, &done.layer.scheme)?;
@@ -146,13 +164,7 @@ impl CalibratedBlock {
             self.sink.tensor(plan, &tensor.name, &tensor.bytes)?;
         }
         self.reports.push(done.report);
-        let part = done.layer.linear.part;
-        let slot = self.block.weights.iter_mut().find(|(p, _)| *p == part);
-        let Some((_, Slotted::Matrix { weight, .. })) = slot else {
-            return Err(Error::new(Code::Internal, format!("{part:?} is no matrix")));
-        };
-        *weight = Weight::packed(&done.matrix, Compute::F32, world.cpu.isa)?;
-        Ok(())
+        material(&mut self.material)?.place(world, done.layer.linear.part, &done.matrix)
     }
 
     /// Goes on with a stage: what to ask, or the next stage.
@@ -164,32 +176,50 @@ impl CalibratedBlock {
     ) -> Result<(Option<Ask>, Stage)> {
         match stage {
             Stage::Read => {
-                self.read(world, answer)?;
-                let passes = Passes::new(world.plan, self.index, false);
-                let passes = passes.expecting(self.expected.take());
-                Ok((Some(world.report()), Stage::Calibrate(passes)))
+                let (material, notes) = Material::read(world, self.index, answer)?;
+                self.material = Some(material);
+                self.notes.extend(notes);
+                Ok((Some(world.report()), self.begin(world)))
             }
             Stage::Calibrate(mut passes) => {
-                let taps = self.taps.make_contiguous();
-                match passes.poll(world, &answer, &self.block, taps)? {
+                let block = material(&mut self.material)?.running()?;
+                match passes.poll(world, &answer, block, &mut self.taps)? {
                     Some(ask) => Ok((Some(ask), Stage::Calibrate(passes))),
-                    None => Ok((None, self.next_input(world))),
+                    None => Ok((None, self.calibrated(world))),
                 }
             }
-            Stage::Round(shared) if shared.is_done() => Ok((None, self.next_input(world))),
+            Stage::Transform(mut work) => {
+                let material = material(&mut self.material)?;
+                if !work.step(world, material, &mut self.taps)? {
+                    return Ok((Some(world.report()), Stage::Transform(work)));
+                }
+                self.transforms.append(&mut work.reports);
+                Ok((None, Stage::Input))
+            }
+            Stage::Input => Ok((None, self.next_input(world)?)),
+            Stage::Round(shared) if shared.is_done() => Ok((None, Stage::Input)),
             Stage::Round(mut shared) => {
-                if let Some(done) = shared.step(world, &self.block)? {
+                if let Some(done) = shared.step(world, material(&mut self.material)?)? {
                     self.place(world, done)?;
                 }
                 Ok((Some(world.report()), Stage::Round(shared)))
             }
             Stage::Forward(mut passes) => {
-                if let Some(ask) = passes.poll(world, &answer, &self.block, &mut [])? {
+                let block = material(&mut self.material)?.running()?;
+                if let Some(ask) = passes.poll(world, &answer, block, &mut [])? {
                     return Ok((Some(ask), Stage::Forward(passes)));
                 }
                 self.written = passes.written();
-                self.block.weights.clear();
-                Ok((None, Stage::Copy))
+                Ok((None, self.write(world.plan)))
+            }
+            Stage::Write(mut names) => {
+                let Some(name) = names.pop() else {
+                    self.material = None;
+                    return Ok((None, Stage::Copy));
+                };
+                let bytes = material(&mut self.material)?.stored(world.plan, &name)?;
+                self.sink.tensor(world.plan, &name, &bytes)?;
+                Ok((None, Stage::Write(names)))
             }
             Stage::Copy => {
                 let ask = self.copier.poll(world, &mut self.sink, answer)?;
@@ -197,9 +227,26 @@ impl CalibratedBlock {
             }
         }
     }
+
+    /// Ends the statistics of a pass; transforms come after the first.
+    fn calibrated(&mut self, world: &World<'_>) -> Stage {
+        for tapped in &mut self.taps {
+            tapped.stats.finish(world.cpu);
+        }
+        let first = self.reports.is_empty() && self.transforms.is_empty();
+        if first && !world.plan.changes.scalings.is_empty() {
+            return Stage::Transform(Transforming::new(world.plan, self.index));
+        }
+        Stage::Input
+    }
 }
 
-impl Unit for CalibratedBlock {
+fn material(material: &mut Option<Material>) -> Result<&mut Material> {
+    let none = || Error::new(Code::Internal, "the block is not in memory");
+    material.as_mut().ok_or_else(none)
+}
+
+impl Unit for WholeBlock {
     fn poll(&mut self, world: &mut World<'_>, answer: Vec<Vec<u8>>) -> Result<Option<Ask>> {
         let mut answer = Some(answer);
         loop {
@@ -210,7 +257,7 @@ impl Unit for CalibratedBlock {
                 return Ok(Some(Ask::Read { tensors }));
             };
             if let Some(write) = self.sink.pop() {
-                // Only rounding fills the sink before the copies, and it awaits no answer.
+                // Only stages that await no answer fill the sink before the copies.
                 self.stage = Some(stage);
                 return Ok(Some(write));
             }
@@ -224,50 +271,14 @@ impl Unit for CalibratedBlock {
     }
 
     fn line(&mut self) -> Option<Line> {
+        self.notes.append(&mut self.copier.notes);
         Some(Line {
             unit: format!("block {}", self.index),
             tensors: self.sink.take_hashes(),
             activations: self.written.take(),
             layers: std::mem::take(&mut self.reports),
+            transforms: std::mem::take(&mut self.transforms),
+            notes: std::mem::take(&mut self.notes),
         })
     }
-}
-
-/// The linear operations of a block with layers to quantize: position among its linear
-/// operations, and the layers in production order.
-fn tapped(plan: &Plan, block: usize, ops: &[Op]) -> Vec<(usize, VecDeque<Layer>)> {
-    let mut found = Vec::new();
-    let mut operation = 0;
-    for op in ops {
-        if let Op::Linear { outputs, .. } = op {
-            let shares = |l: &&Layer| outputs.iter().any(|(part, _)| *part == l.linear.part);
-            let layers: VecDeque<_> = plan.layers_of(block).filter(shares).cloned().collect();
-            if !layers.is_empty() {
-                found.push((operation, layers));
-            }
-            operation += 1;
-        }
-    }
-    found
-}
-
-/// The operations up to the last input that is wanted, whose linears are left out.
-fn until_last_tap(plan: &Plan, block: usize, ops: &[Op]) -> Arc<[Op]> {
-    let last = tapped(plan, block, ops)
-        .last()
-        .map(|(operation, _)| *operation);
-    let (mut kept, mut operation) = (Vec::new(), 0);
-    for op in ops.iter().take_while(|_| last.is_some()) {
-        let Op::Linear { from, .. } = *op else {
-            kept.push(*op);
-            continue;
-        };
-        if Some(operation) == last {
-            kept.push(Op::Linear { from, outputs: &[] });
-            break;
-        }
-        kept.push(*op);
-        operation += 1;
-    }
-    Arc::from(kept)
 }

@@ -1,19 +1,21 @@
 //! What a request chooses: layers with their schemes, rounding, calibration.
 
+use super::changes::Changes;
 use super::request::{Calibration, Options};
 use super::select;
+use crate::cpu::Cpu;
 use crate::error::{Code, Error, Result};
 use crate::layout;
 use crate::model::config::Config;
 use crate::model::load::TensorInfo;
 use crate::model::weights::{self, Linear};
-use crate::round::gptq::{GptqOptions, Order};
+use crate::round::gptq::{Extra, GptqOptions, Order, Rounding};
 use crate::round::observer::Observer;
-use crate::round::{Method, RoundOptions};
-use crate::scheme::Scheme;
+use crate::round::{Kind, Method, RoundOptions, Weights, hqq, rtn};
+use crate::scheme::{Group, Scheme};
 use crate::tensor::Dtype;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// A linear that will be quantized.
 #[derive(Debug, Clone)]
@@ -26,6 +28,8 @@ pub struct Layer {
     pub dtype: Dtype,
     /// How it is quantized.
     pub scheme: Scheme,
+    /// The rounder.
+    pub method: &'static Method,
     /// Type of its scales.
     pub scale_dtype: Dtype,
 }
@@ -44,6 +48,8 @@ pub(super) fn refuse_quantized(config: &Value) -> Result<()> {
 }
 
 /// What every layer's rounding has in common; `option` names what is out of range.
+///
+/// `options` are effective ones.
 pub(super) fn round_options(options: &Options) -> Result<RoundOptions> {
     if !(0.0..1.0).contains(&options.damp) {
         let what = format!("damp is {}", options.damp);
@@ -53,12 +59,13 @@ pub(super) fn round_options(options: &Options) -> Result<RoundOptions> {
         return Err(Error::new(Code::Option, "block is 0").remedy("use for example 128"));
     }
     Ok(RoundOptions {
-        observer: Observer::parse(options.observer_name())?,
+        observer: Observer::parse(options.observer.as_deref().unwrap_or_default())?,
         scale_dtype: Dtype::F32,
         gptq: GptqOptions {
             damp: options.damp,
             block: options.block,
             order: Order::parse(&options.act_order)?,
+            ..GptqOptions::default()
         },
     })
 }
@@ -79,30 +86,37 @@ pub(super) fn layers(
     // Loaders want routers named that stay as stored among linears that do not.
     let (linears, kept): (Vec<_>, Vec<_>) = linears.into_iter().partition(|(_, l)| l.quantizable);
     let modules: Vec<_> = linears.iter().map(|(_, l)| l.module.as_str()).collect();
-    let schemes = select::schemes(options, &modules)?;
+    let kept_modules: Vec<_> = kept.iter().map(|(_, l)| l.module.as_str()).collect();
+    let chosen = select::chosen(options, &modules, &kept_modules)?;
     let layout = layout::find(&options.format)?;
     let scale_dtype = options
         .scale_dtype
         .as_deref()
         .map(parse_scale_dtype)
         .transpose()?;
-    let mut layers = Vec::new();
+    let (mut layers, mut tried) = (Vec::new(), HashSet::new());
     let mut ignored: Vec<_> = kept.into_iter().map(|(_, l)| l.module).collect();
-    for ((block, linear), scheme) in linears.into_iter().zip(schemes) {
-        let Some(scheme) = scheme else {
+    for ((block, linear), chosen) in linears.into_iter().zip(chosen) {
+        let Some(select::Chosen { scheme, method }) = chosen else {
             ignored.push(linear.module);
             continue;
         };
         let fits = layout.fits(&scheme, linear.rows, linear.cols);
         fits.map_err(|e| e.at(format!("layer {:?}", linear.module)))?;
         let dtype = source.get(&linear.weight).map_or(Dtype::F32, |t| t.dtype);
-        layers.push(Layer {
+        let layer = Layer {
             scale_dtype: scale_dtype.unwrap_or(dtype),
             linear,
             block,
             dtype,
             scheme,
-        });
+            method,
+        };
+        if tried.insert((scheme, method.name, layer.linear.cols)) {
+            let place = |e: Error| e.at(format!("layer {:?}", layer.linear.module));
+            try_method(&layer, &round_options(options)?).map_err(place)?;
+        }
+        layers.push(layer);
     }
     if layers.is_empty() {
         let what = "every linear is ignored: there is nothing to quantize";
@@ -111,6 +125,35 @@ pub(super) fn layers(
     // The head stays as stored (model/head.rs); loaders want it named even where it is tied.
     ignored.push(model.arch().head.to_string());
     Ok((layers, ignored))
+}
+
+/// Whether a method rounds to a scheme; the error is the method's own, which a run would meet.
+fn try_method(layer: &Layer, options: &RoundOptions) -> Result<()> {
+    let (rows, cols) = (layer.linear.rows, layer.linear.cols);
+    let rows = match layer.scheme.group {
+        Group::Row | Group::Run(_) => 1,
+        _ => rows,
+    };
+    if layer.method.kind == Kind::Gptq {
+        return Rounding::new(rows, cols, layer.scheme, *options, Extra::default()).map(|_| ());
+    }
+    let options = RoundOptions {
+        observer: Observer::MinMax,
+        scale_dtype: layer.scale_dtype,
+        ..*options
+    };
+    let weights = Weights {
+        values: &vec![0.0; rows * cols],
+        rows,
+        cols,
+        importance: None,
+    };
+    let cpu = Cpu::single();
+    let rounded = match layer.method.kind {
+        Kind::Hqq => hqq::round(weights, &layer.scheme, &options, &cpu),
+        Kind::Rtn | Kind::Gptq => rtn::round(weights, &layer.scheme, &options, &cpu),
+    };
+    rounded.map(|_| ())
 }
 
 fn parse_scale_dtype(name: &str) -> Result<Dtype> {
@@ -122,17 +165,17 @@ fn parse_scale_dtype(name: &str) -> Result<Dtype> {
     }
 }
 
-/// The calibration set if the method needs one; `dataset` without, `context` when too long.
+/// The calibration set if something needs one; `dataset` without, `context` when too long.
 pub(super) fn calibration(
-    method: &Method,
+    needed_by: Option<String>,
     calibration: Option<Calibration>,
     model: &Config,
 ) -> Result<Option<Calibration>> {
-    if !method.needs_calibration {
+    let Some(step) = needed_by else {
         return Ok(None);
-    }
+    };
     let Some(set) = calibration.filter(|c| c.samples > 0 && c.length > 0) else {
-        let what = format!("{} needs calibration text", method.name);
+        let what = format!("{step} needs calibration text");
         return Err(Error::new(Code::Dataset, what).remedy("give some, or use --method rtn"));
     };
     if set.length > model.context {
@@ -143,4 +186,19 @@ pub(super) fn calibration(
         return Err(Error::new(Code::Context, what).remedy("use a smaller --length"));
     }
     Ok(Some(set))
+}
+
+/// What needs to see the inputs of linears, if anything does.
+pub(super) fn needs_calibration(
+    layers: &[Layer],
+    changes: &Changes,
+    observer: Observer,
+) -> Option<String> {
+    let method = layers.iter().find(|l| l.method.needs_calibration);
+    let ranges = |l: &&Layer| l.scheme.activations.is_some_and(|a| !a.dynamic);
+    let fixed = layers.iter().find(ranges);
+    (method.map(|l| l.method.name.to_string()))
+        .or_else(|| changes.needs_calibration().map(Into::into))
+        .or_else(|| fixed.map(|l| l.scheme.to_string()))
+        .or_else(|| (observer == Observer::ImatrixMse).then(|| "observer imatrix-mse".into()))
 }

@@ -1,11 +1,11 @@
 //! Tensors that stay as stored: read and written in pieces, whatever their type.
 
 use super::Ask;
+use super::finite;
 use super::pace::{self, PIECE_BYTES};
 use super::sink::Sink;
 use super::step::World;
 use crate::error::{Code, Error, Result};
-use crate::tensor::{Dtype, f32_from};
 use std::collections::VecDeque;
 
 /// Copies a list of tensors.
@@ -14,6 +14,10 @@ pub(super) struct Copier {
     names: VecDeque<String>,
     offset: u64,
     asked: bool,
+    /// Values of the tensor under way that became zero.
+    zeroed: usize,
+    /// What the user should know of what was copied.
+    pub notes: Vec<String>,
 }
 
 impl Copier {
@@ -22,6 +26,8 @@ impl Copier {
             names: names.iter().cloned().collect(),
             offset: 0,
             asked: false,
+            zeroed: 0,
+            notes: Vec::new(),
         }
     }
 
@@ -56,14 +62,15 @@ impl Copier {
         Ok(None)
     }
 
-    fn take(&mut self, world: &mut World<'_>, sink: &mut Sink, bytes: Vec<u8>) -> Result<()> {
+    fn take(&mut self, world: &mut World<'_>, sink: &mut Sink, mut bytes: Vec<u8>) -> Result<()> {
         let Some(name) = self.names.front() else {
             return Err(Error::new(Code::Internal, "nothing was asked for"));
         };
         let plan = world.plan;
         if plan.used.contains(name) {
             let dtype = plan.tensor(name)?.dtype;
-            require_finite(name, dtype, &bytes, self.offset)?;
+            let policy = plan.nonfinite;
+            self.zeroed += policy.check_copied(name, dtype, &mut bytes, self.offset)?;
         }
         let len = bytes.len() as u64;
         world.advance("copy", None, pace::bytes_work(len));
@@ -71,27 +78,10 @@ impl Copier {
         self.offset += len;
         if self.offset == plan.place(name)?.bytes {
             self.offset = 0;
+            self.notes.extend(finite::note(name, self.zeroed));
+            self.zeroed = 0;
             self.names.pop_front();
         }
         Ok(())
     }
-}
-
-/// `nonfinite-weight` with the first index, if floats that start `offset` bytes into a tensor
-/// hold one.
-pub(super) fn require_finite(name: &str, dtype: Dtype, bytes: &[u8], offset: u64) -> Result<()> {
-    let size = dtype.bits() / 8;
-    let mut values = [0.0f32; 4096];
-    for (chunk, part) in bytes.chunks(4096 * size).enumerate() {
-        let values = &mut values[..part.len() / size];
-        f32_from(dtype, part, values).map_err(|e| e.at(format!("tensor {name:?}")))?;
-        if let Some(i) = values.iter().position(|v| !v.is_finite()) {
-            let index = offset / size as u64 + (chunk * 4096 + i) as u64;
-            let what = format!("element {index} is {}", values[i]);
-            return Err(Error::new(Code::NonfiniteWeight, what)
-                .at(format!("tensor {name:?}"))
-                .remedy("repair or download the source again"));
-        }
-    }
-    Ok(())
 }

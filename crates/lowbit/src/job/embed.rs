@@ -9,7 +9,7 @@ use super::{Ask, pace};
 use crate::error::{Code, Error, Result};
 use crate::kernels::matmul::Weight;
 use crate::model::forward::embed_from;
-use crate::tensor::TensorRef;
+use crate::tensor::{TensorRef, round_to};
 use sha2::{Digest, Sha256};
 
 /// Writes the scratch file that block 0 reads.
@@ -49,8 +49,10 @@ impl Unit for Embed {
         if self.asked {
             self.asked = false;
             let info = plan.tensor(&self.tensor)?;
-            let bytes = answer.into_iter().next().unwrap_or_default();
-            super::copy::require_finite(&info.name, info.dtype, &bytes, 0)?;
+            let mut bytes = answer.into_iter().next().unwrap_or_default();
+            let policy = plan.nonfinite;
+            // Zeroed values are reported where the tensor is copied.
+            policy.check_copied(&info.name, info.dtype, &mut bytes, 0)?;
             let view = TensorRef::new(info.dtype, &info.shape, &bytes)?;
             self.embedding = Some(Weight::dense(view)?);
         }
@@ -66,7 +68,14 @@ impl Unit for Embed {
             return Ok(None);
         }
         let tokens = &world.tokens[self.first * set.length..][..samples * set.length];
-        let bytes = bytes_of(&embed_from(embedding, tokens)?);
+        let mut rows = embed_from(embedding, tokens)?;
+        if let Some(rotation) = &plan.rotation {
+            rotation.embedding_rows(world.cpu, &mut rows);
+            // As the rotated table will be stored.
+            let dtype = plan.tensor(&self.tensor)?.dtype;
+            rows.iter_mut().for_each(|v| *v = round_to(dtype, *v));
+        }
+        let bytes = bytes_of(&rows);
         world.advance("embed", None, pace::bytes_work(bytes.len() as u64));
         self.hash.update(&bytes);
         let offset = self.bytes;

@@ -6,7 +6,7 @@ use crate::error::{Code, Error, Result};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-/// Name of the fact that only calibrated methods have.
+/// Name of the fact that only methods have whose bytes depend on it.
 const ISA: &str = "instruction set";
 
 /// Named facts about a run; the bytes of the result are a function of them.
@@ -16,35 +16,32 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Everything but the calibration tokens, which only `Job::open` gets.
-    pub(super) fn new(request: &Request, isa: Isa, calibration: Option<Calibration>) -> Self {
-        let options = &request.options;
+    /// Everything but the calibration tokens, which only `Job::open` gets; `isa` when bytes depend
+    /// on it.
+    pub(super) fn new(
+        request: &Request,
+        isa: Option<Isa>,
+        calibration: Option<Calibration>,
+    ) -> Self {
         let mut fields = vec![
             field("tool version", env!("CARGO_PKG_VERSION")),
             field("model", &model_sha256(request)),
-            field("option method", &options.method),
-            field("option scheme", &options.scheme),
-            field("option format", &options.format),
-            field("option ignore", &options.ignore.join(" ")),
-            field("option layers", &json!(options.layers).to_string()),
-            field("option observer", options.observer_name()),
-            field(
-                "option scaleDtype",
-                options.scale_dtype.as_deref().unwrap_or(""),
-            ),
-            field("option seed", &options.seed.to_string()),
             field(
                 "option maxShardBytes",
                 &format!("{:?}", request.max_shard_bytes),
             ),
         ];
-        if let Some(set) = calibration {
-            // Bytes of calibrated methods depend on how sums are vectorized.
+        for (name, value) in request.options.effective().fields() {
+            let text = value.as_str().map_or_else(|| value.to_string(), Into::into);
+            fields.push(field(&format!("option {name}"), &text));
+        }
+        if let Some(isa) = isa {
+            // Bytes of methods that compute with activations or rotations depend on how sums are
+            // vectorized.
             fields.push(field(ISA, isa.name()));
             fields.push(field("device", "cpu"));
-            fields.push(field("option actOrder", &options.act_order));
-            fields.push(field("option damp", &options.damp.to_string()));
-            fields.push(field("option block", &options.block.to_string()));
+        }
+        if let Some(set) = calibration {
             fields.push(field("option samples", &set.samples.to_string()));
             fields.push(field("option length", &set.length.to_string()));
         }

@@ -9,7 +9,7 @@
 //! is cut off was never vouched for and is dropped.
 
 use super::identity::Identity;
-use super::report::LayerReport;
+use super::report::{LayerReport, TransformReport};
 use crate::error::{Code, Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -32,6 +32,12 @@ pub(super) struct Line {
     /// Reports of the layers that it quantized.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<LayerReport>,
+    /// What transforms did in it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub transforms: Vec<TransformReport>,
+    /// What the user should know of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
 }
 
 /// A whole scratch file.

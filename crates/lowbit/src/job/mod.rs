@@ -10,19 +10,28 @@
 
 mod ask;
 mod block;
+mod changes;
 mod choose;
 mod copy;
+mod describe;
 mod embed;
 pub mod files;
+mod finite;
 pub mod identity;
+mod inputs;
 mod journal;
+mod material;
 mod nearest;
+mod outputs;
 mod pace;
 mod passes;
 pub mod plan;
 pub mod recipe;
 pub mod report;
 pub mod request;
+mod rest;
+mod running;
+mod samples;
 mod seal;
 mod select;
 mod shared;
@@ -31,6 +40,8 @@ pub mod size;
 mod step;
 #[cfg(test)]
 mod tests;
+mod transforms;
+mod warn;
 
 pub use ask::{Ask, Progress};
 pub use plan::Plan;
@@ -39,7 +50,7 @@ pub use request::Request;
 use crate::cpu::Cpu;
 use crate::error::{Code, Error, Result};
 use journal::Activations;
-use report::LayerReport;
+use report::Outcomes;
 use seal::{Seal, Verify};
 use std::collections::VecDeque;
 use step::{Counter, Step, Unit, World};
@@ -65,7 +76,7 @@ pub struct Job {
     phase: Phase,
     /// What the unit under way reads, if an earlier run wrote it.
     expected: Option<Activations>,
-    layers: Vec<LayerReport>,
+    outcomes: Outcomes,
     progress: Counter,
     asked: Vec<u64>,
 }
@@ -79,9 +90,12 @@ impl Job {
         let mut plan = Plan::new(request)?;
         check_tokens(&plan, &tokens)?;
         plan.identity = plan.identity.with_tokens(&tokens);
+        plan.warnings.extend(warn::of_tokens(&plan, &tokens)?);
         let steps = Step::list(&plan);
         let names: Vec<_> = steps.iter().map(|s| s.name()).collect();
         let lines = journal::read(&request.journal, &plan.identity, &names)?;
+        let mut outcomes = Outcomes::default();
+        lines.iter().for_each(|line| outcomes.add(line));
         let total = steps.iter().map(|s| s.work(&plan)).sum::<u64>() + Seal::work(&plan);
         let done = steps[..lines.len()].iter().map(|s| s.work(&plan)).sum();
         let phase = if request.journal.is_empty() {
@@ -92,7 +106,7 @@ impl Job {
         Ok(Self {
             next: lines.len(),
             expected: lines.last().and_then(|l| l.activations.clone()),
-            layers: lines.into_iter().flat_map(|l| l.layers).collect(),
+            outcomes,
             progress: Counter {
                 stage: "open",
                 layer: None,
@@ -163,12 +177,12 @@ impl Job {
                 let line = unit.line();
                 self.begin_unit();
                 let line = line?;
-                self.layers.extend(line.layers.iter().cloned());
+                self.outcomes.add(&line);
                 let line = serde_json::to_string(&line).expect("strings and numbers only");
                 return Some(Ask::Journal { line });
             }
             Phase::Seal(seal) => {
-                let report = report::json(&self.plan, &self.layers, &seal.files);
+                let report = report::json(&self.plan, &self.outcomes, &seal.files);
                 return Some(Ask::Done {
                     report: report.to_string(),
                 });

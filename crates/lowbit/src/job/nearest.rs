@@ -2,17 +2,20 @@
 //! some rows at a time.
 
 use super::Ask;
-use super::copy::{Copier, require_finite};
+use super::copy::Copier;
+use super::finite;
 use super::journal::Line;
 use super::pace;
 use super::plan::{Layer, Plan};
 use super::report::{LayerReport, quality};
+use super::running::{round_plain, run_time_inputs};
 use super::sink::Sink;
 use super::step::{Unit, World};
 use crate::error::{Code, Error, Result};
 use crate::matrix::{Floats, Integer, QuantizedMatrix, Scales, Values, Zero};
+use crate::round::Weights;
 use crate::round::gptq::Quality;
-use crate::round::rtn;
+use crate::scheme::{Element, Group};
 use crate::tensor::f32_from;
 
 /// Quantizes and copies the tensors of one block.
@@ -23,11 +26,15 @@ pub(super) struct NearestBlock {
     layers: usize,
     rows: usize,
     asked: bool,
+    /// Rows that are not rounded yet.
+    weights: Vec<f32>,
+    zeroed: usize,
     matrix: Option<QuantizedMatrix>,
     quality: Quality,
     copier: Copier,
     sink: Sink,
     reports: Vec<LayerReport>,
+    notes: Vec<String>,
 }
 
 impl NearestBlock {
@@ -38,48 +45,67 @@ impl NearestBlock {
             layers: plan.layers_of(block).count(),
             rows: 0,
             asked: false,
+            weights: Vec::new(),
+            zeroed: 0,
             matrix: None,
             quality: Quality::default(),
             copier: Copier::new(&plan.copies[block]),
             sink: Sink::default(),
             reports: Vec::new(),
+            notes: Vec::new(),
         }
     }
 
-    fn round(&mut self, world: &mut World<'_>, layer: &Layer, bytes: &[u8]) -> Result<()> {
+    /// Takes the next rows of a linear, which are rounded at once or when all are there.
+    fn take(&mut self, world: &mut World<'_>, layer: &Layer, mut bytes: Vec<u8>) -> Result<()> {
         let (plan, cols, dtype) = (world.plan, layer.linear.cols, layer.dtype);
         let first = (self.rows * cols * dtype.bits() / 8) as u64;
-        require_finite(&layer.linear.weight, dtype, bytes, first)?;
+        let name = &layer.linear.weight;
+        self.zeroed += plan.nonfinite.check(name, dtype, &mut bytes, first)?;
         let mut weights = vec![0.0f32; bytes.len() * 8 / dtype.bits()];
-        f32_from(dtype, bytes, &mut weights)?;
+        f32_from(dtype, &bytes, &mut weights)?;
         let rows = weights.len() / cols;
-        let options = plan.round_options(layer);
-        let place = |e: Error| e.at(format!("layer {:?}", layer.linear.module));
-        let part = rtn::round(&weights, rows, cols, &layer.scheme, &options, world.cpu);
-        let part = part.map_err(place)?;
-        let q = quality(world.cpu, &part, &weights)?;
-        self.quality.squared_error += q.squared_error;
-        self.quality.squared_weight += q.squared_weight;
         self.rows += rows;
-        world.advance(
-            "quantize",
-            Some(self.block),
-            pace::round_work(rows, cols, false),
-        );
-        self.matrix = Some(match self.matrix.take() {
-            None => part,
-            Some(matrix) => append(matrix, part)?,
-        });
-        if self.rows == layer.linear.rows {
+        let whole = self.rows == layer.linear.rows;
+        self.weights.append(&mut weights);
+        if whole || cuts(layer) {
+            self.round(world, layer)?;
+        }
+        let work = pace::round_work(rows, cols, false);
+        world.advance("quantize", Some(self.block), work);
+        if whole {
             self.finish(plan, layer)?;
         }
         Ok(())
     }
 
+    fn round(&mut self, world: &World<'_>, layer: &Layer) -> Result<()> {
+        let values = std::mem::take(&mut self.weights);
+        let weights = Weights {
+            values: &values,
+            rows: values.len() / layer.linear.cols,
+            cols: layer.linear.cols,
+            importance: None,
+        };
+        let place = |e: Error| e.at(format!("layer {:?}", layer.linear.module));
+        let part = round_plain(world, layer, layer.method, weights).map_err(place)?;
+        let q = quality(world.cpu, &part, &values)?;
+        self.quality.squared_error += q.squared_error;
+        self.quality.squared_weight += q.squared_weight;
+        self.matrix = Some(match self.matrix.take() {
+            None => part,
+            Some(matrix) => append(matrix, part)?,
+        });
+        Ok(())
+    }
+
     fn finish(&mut self, plan: &Plan, layer: &Layer) -> Result<()> {
-        let Some(matrix) = self.matrix.take() else {
+        let Some(mut matrix) = self.matrix.take() else {
             return Err(Error::new(Code::Internal, "no rows were rounded"));
         };
+        matrix.inputs = run_time_inputs(layer, None);
+        let note = finite::note(&layer.linear.weight, std::mem::take(&mut self.zeroed));
+        self.notes.extend(note);
         for tensor in plan
             .layout
             .encode(&layer.linear.module, &matrix, &layer.scheme)?
@@ -88,7 +114,7 @@ impl NearestBlock {
         }
         let quality = std::mem::take(&mut self.quality);
         self.reports
-            .push(LayerReport::new(layer, plan.method.name, quality));
+            .push(LayerReport::new(layer, layer.method.name, quality));
         self.rows = 0;
         self.layer += 1;
         Ok(())
@@ -104,7 +130,7 @@ impl Unit for NearestBlock {
                 return Err(Error::new(Code::Internal, "no layer was asked for"));
             };
             let bytes = answer.into_iter().next().unwrap_or_default();
-            self.round(world, layer, &bytes)?;
+            self.take(world, layer, bytes)?;
             return Ok(Some(world.report()));
         }
         if let Some(write) = self.sink.pop() {
@@ -129,13 +155,21 @@ impl Unit for NearestBlock {
     }
 
     fn line(&mut self) -> Option<Line> {
+        self.notes.append(&mut self.copier.notes);
         Some(Line {
             unit: format!("block {}", self.block),
             tensors: self.sink.take_hashes(),
-            activations: None,
             layers: std::mem::take(&mut self.reports),
+            notes: std::mem::take(&mut self.notes),
+            ..Line::default()
         })
     }
+}
+
+/// Whether rows can be rounded some at a time: their scales know nothing of other rows.
+fn cuts(layer: &Layer) -> bool {
+    let scheme = &layer.scheme;
+    matches!(scheme.group, Group::Row | Group::Run(_)) && scheme.element == Element::Int
 }
 
 /// The rows of `b` below those of `a`; both come from the same rounder and scheme.
@@ -155,6 +189,7 @@ fn append(a: QuantizedMatrix, b: QuantizedMatrix) -> Result<QuantizedMatrix> {
             a.extend(b);
             Zero::Int(a)
         }
+        (Zero::Float(a), Zero::Float(b)) => Zero::Float(join(a, b).ok_or_else(differ)?),
         _ => return Err(differ()),
     };
     Ok(QuantizedMatrix {

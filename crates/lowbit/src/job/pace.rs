@@ -45,7 +45,7 @@ pub(super) fn tokens_per_pass(plan: &Plan, block: usize) -> usize {
 pub(super) fn rows_per_slice(cols: usize, observer: Observer) -> usize {
     let weights = match observer {
         Observer::MinMax => SLICE_WEIGHTS,
-        Observer::Mse => SLICE_WEIGHTS_SEARCHED,
+        Observer::Mse | Observer::ImatrixMse => SLICE_WEIGHTS_SEARCHED,
     };
     (weights / cols.max(1)).max(1)
 }

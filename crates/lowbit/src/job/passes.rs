@@ -2,33 +2,23 @@
 //!
 //! ```text
 //! acts-0 ─ read a chunk ─► block, some tokens at a time ─┬─► write the chunk to acts-1
-//!                                                        └─► taps: Hessians
+//!                                                        └─► taps: statistics of inputs
 //! ```
 
+use super::inputs::Tapped;
 use super::journal::{Activations, corrupt};
 use super::plan::Plan;
+use super::samples::{self, Lane, Wanted};
 use super::step::World;
 use super::{Ask, pace};
 use crate::error::{Code, Error, Result};
 use crate::kernels::matmul::Weight;
 use crate::model::Block;
-use crate::model::forward::{LayerCache, Scratch, run_block};
+use crate::model::forward::{LayerCache, Scratch, Watch, watch_block};
 use crate::model::ops::Part;
-use crate::round::hessian::Hessian;
 use sha2::{Digest, Sha256};
 
 use super::identity::hex;
-
-/// A linear operation whose inputs are wanted.
-#[derive(Debug)]
-pub(super) struct Tapped {
-    /// Position among the block's linear operations.
-    pub operation: usize,
-    /// A module that takes this input, for messages.
-    pub module: String,
-    /// What its inputs are added to.
-    pub hessian: Hessian,
-}
 
 /// Activations between blocks: two scratch files in turn.
 pub(super) fn scratch_name(block: usize) -> String {
@@ -41,6 +31,8 @@ pub(super) struct Passes {
     block: usize,
     stage: &'static str,
     writes: bool,
+    /// First part of the last input that is wanted, if outputs are not.
+    until: Option<Part>,
     /// First sample of the chunk under way.
     first: usize,
     /// Position of the next token inside the chunk.
@@ -49,24 +41,41 @@ pub(super) struct Passes {
     asked: bool,
     cache: LayerCache,
     scratch: Scratch,
+    /// For samples that pass side by side; made when first needed.
+    lanes: Vec<Lane>,
     /// What an earlier run vouched for, and the hash of what was read so far.
     expected: Option<(Activations, Sha256)>,
     written: (u64, Sha256),
 }
 
 impl Passes {
-    /// `writes` the outputs, or only shows the inputs of linears to taps.
-    pub(super) fn new(plan: &Plan, block: usize, writes: bool) -> Self {
+    /// Writes the outputs.
+    pub(super) fn forward(plan: &Plan, block: usize) -> Self {
+        Self::new(plan, block, None)
+    }
+
+    /// Shows the inputs of linears to taps; ends with the one whose first part is `until`.
+    pub(super) fn calibrate(plan: &Plan, block: usize, until: Part) -> Self {
+        Self::new(plan, block, Some(until))
+    }
+
+    fn new(plan: &Plan, block: usize, until: Option<Part>) -> Self {
         Self {
             block,
-            stage: if writes { "forward" } else { "calibrate" },
-            writes,
+            stage: if until.is_none() {
+                "forward"
+            } else {
+                "calibrate"
+            },
+            writes: until.is_none(),
+            until,
             first: 0,
             next: 0,
             chunk: Vec::new(),
             asked: false,
             cache: LayerCache::default(),
             scratch: Scratch::new(&plan.model),
+            lanes: Vec::new(),
             expected: None,
             written: (0, Sha256::new()),
         }
@@ -144,30 +153,73 @@ impl Passes {
     ) -> Result<()> {
         let (plan, cpu, hidden) = (world.plan, world.cpu, world.plan.model.hidden);
         let token = self.next % length;
+        let tokens = pace::tokens_per_pass(plan, self.block).min(length - token);
+        let samples = (self.chunk.len() / hidden - self.next) / length;
+        if tokens == length && samples.min(cpu.threads()) > 1 {
+            return self.run_samples(world, samples.min(cpu.threads()), block, taps);
+        }
         if token == 0 {
             self.cache = LayerCache::default();
         }
-        let tokens = pace::tokens_per_pass(plan, self.block).min(length - token);
         let sample = self.first + self.next / length;
-        let mut operation = 0;
-        let mut tap = |_: &[Part], x: &[f32]| {
-            if let Some(tapped) = taps.iter_mut().find(|t| t.operation == operation) {
+        let idle = taps.is_empty();
+        let mut tap = |parts: &[Part], x: &[f32]| {
+            let first = parts.first();
+            if let Some(tapped) = taps.iter_mut().find(|t| t.parts.first() == first) {
                 require_finite(x, tapped, sample, token)?;
-                tapped.hessian.add(cpu, x);
+                tapped.stats.add(cpu, x);
             }
-            operation += 1;
             Ok(())
         };
+        let watch = Watch {
+            tap: &mut tap,
+            all_experts: plan.all_experts,
+            until: self.until,
+        };
+        let watch = (!idle).then_some(watch);
         let piece = &mut self.chunk[self.next * hidden..(self.next + tokens) * hidden];
         let cache = &mut self.cache;
-        run_block(cpu, &mut self.scratch, block, cache, piece, Some(&mut tap))?;
+        watch_block(cpu, &mut self.scratch, block, cache, piece, watch)?;
+        self.advance(world, tokens, taps);
+        Ok(())
+    }
+
+    /// Runs the next `count` samples side by side.
+    fn run_samples(
+        &mut self,
+        world: &mut World<'_>,
+        count: usize,
+        block: &Block<Weight>,
+        taps: &mut [Tapped],
+    ) -> Result<()> {
+        let (plan, cpu, hidden) = (world.plan, world.cpu, world.plan.model.hidden);
+        let length = plan.calibration.ok_or_else(no_calibration)?.length;
+        let sample = self.first + self.next / length;
+        self.lanes.resize_with(count, || Lane::new(&plan.model));
+        let pieces = &mut self.chunk[self.next * hidden..][..count * length * hidden];
+        let wanted = Wanted {
+            taps,
+            all_experts: plan.all_experts,
+            until: self.until,
+        };
+        samples::pass(cpu, block, &mut self.lanes, pieces, wanted)?;
+        for (i, lane) in self.lanes.iter().enumerate() {
+            for (tap, x) in lane.inputs() {
+                require_finite(x, &taps[tap], sample + i, 0)?;
+                taps[tap].stats.add(cpu, x);
+            }
+        }
+        self.advance(world, count * length, taps);
+        Ok(())
+    }
+
+    fn advance(&mut self, world: &mut World<'_>, tokens: usize, taps: &[Tapped]) {
         self.next += tokens;
         let grams = taps
             .iter()
-            .map(|t| pace::gram_work(t.hessian.width(), tokens));
-        let work = pace::pass_work(plan, self.block, tokens) + grams.sum::<u64>();
+            .map(|t| pace::gram_work(t.stats.hessian.width(), tokens));
+        let work = pace::pass_work(world.plan, self.block, tokens) + grams.sum::<u64>();
         world.advance(self.stage, Some(self.block), work);
-        Ok(())
     }
 
     fn write(&mut self, chunk: &[f32], offset: u64) -> Ask {
@@ -203,7 +255,7 @@ fn require_finite(x: &[f32], tapped: &Tapped, sample: usize, first: usize) -> Re
     let Some(i) = first_nonfinite(x) else {
         return Ok(());
     };
-    let width = tapped.hessian.width();
+    let width = tapped.stats.hessian.width();
     let token = first + i / width;
     let what = format!(
         "an input is {} at sample {sample}, token {token}, channel {}",

@@ -3,20 +3,26 @@
 //! The name, type, shape and place of every output tensor are fixed here, so that headers are
 //! written first and a layer that falls back to a simpler method changes no offset.
 
+use super::changes::Changes;
 use super::choose;
-use super::files::{File, Files, Place};
+use super::files::{Files, Place};
+use super::finite::Nonfinite;
 use super::identity::Identity;
-use super::request::{Calibration, Request};
+use super::outputs::{self, Outputs};
+use super::request::{Calibration, Options, Request};
+use super::rest::Rotated;
 use super::size::{self, Sizes};
+use super::warn;
 use crate::container::safetensors::Planned;
 use crate::cpu::Isa;
 use crate::error::{Code, Error, Result};
 use crate::layout::{self, Layout};
 use crate::model::config::Config;
 use crate::model::load::{Loader, TensorInfo};
-use crate::model::weights;
 use crate::round::gptq::Order;
-use crate::round::{self, Method, RoundOptions};
+use crate::round::prune::Pruning;
+use crate::round::{self, Kind, Method, RoundOptions};
+use crate::transform::Rotation;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -30,8 +36,10 @@ pub use super::choose::Layer;
 pub struct Plan {
     /// The model.
     pub model: Config,
-    /// The rounder.
+    /// The rounder of layers without one of their own.
     pub method: &'static Method,
+    /// Every option, with its default where the request said nothing.
+    pub effective: Options,
     /// Where quantized tensors go.
     pub layout: &'static dyn Layout,
     /// Linears to quantize, in production order.
@@ -54,9 +62,19 @@ pub struct Plan {
     pub(super) source: BTreeMap<String, TensorInfo>,
     /// Source tensors that are copied, in production order, by unit: blocks, then the rest.
     pub(super) copies: Vec<Vec<String>>,
+    /// Source tensors that are written as transforms leave them, by block.
+    pub(super) rewritten: Vec<Vec<String>>,
+    /// Tables outside the blocks that are rotated.
+    pub(super) rotated: Vec<Rotated>,
     /// Tensors that the model uses: these must be finite.
     pub(super) used: BTreeSet<String>,
-    options: RoundOptions,
+    pub(super) changes: Changes,
+    pub(super) rotation: Option<Rotation>,
+    pub(super) nonfinite: Nonfinite,
+    pub(super) strict: bool,
+    pub(super) true_sequential: bool,
+    pub(super) all_experts: bool,
+    pub(super) options: RoundOptions,
 }
 
 impl Plan {
@@ -71,38 +89,53 @@ impl Plan {
         if by_name.len() != source.tensors.len() {
             return Err(Error::new(Code::DuplicateKey, "a tensor is listed twice"));
         }
-        let options = &request.options;
-        let method = round::find(&options.method)?;
-        let layout = layout::find(&options.format)?;
-        let (layers, ignored) = choose::layers(&model, options, &by_name)?;
-        let calibration = choose::calibration(method, request.calibration, &model)?;
+        let effective = request.options.effective();
+        let round_options = choose::round_options(&effective)?;
+        let (layers, ignored) = choose::layers(&model, &effective, &by_name)?;
+        let modules: Vec<_> = layers.iter().map(|l| l.linear.module.as_str()).collect();
+        let changes = Changes::new(&effective, &modules)?;
+        let needed_by = choose::needs_calibration(&layers, &changes, round_options.observer);
+        let calibration = choose::calibration(needed_by, request.calibration, &model)?;
         let isa = request
             .isa
             .as_deref()
             .map_or(Ok(Isa::detect()), Isa::parse)?;
-        let used = used_tensors(&loader);
-        let copies = copied_tensors(&model, &source.tensors, &layers);
+        // Data-free rounding alone gives the same bytes on every host.
+        let isa = Some(isa).filter(|_| calibration.is_some() || changes.widen());
+        let rotation = changes.rotate.as_ref();
+        let rotation = rotation.map(|r| Rotation::new(&model, r, effective.seed));
+        let rotation = rotation.transpose()?;
+        let outputs = Outputs::new(&model, &source.tensors, &layers, &changes, &loader);
         let mut plan = Self {
             identity: Identity::new(request, isa, calibration),
-            options: choose::round_options(options)?,
+            options: round_options,
             files: Files::default(),
             config: Value::Null,
             sizes: Sizes::default(),
             warnings: Vec::new(),
+            used: loader.tensors().into_iter().collect(),
+            method: round::find(&effective.method)?,
+            layout: layout::find(&effective.format)?,
+            nonfinite: Nonfinite::parse(effective.allow_nonfinite.as_deref())?,
+            strict: effective.strict,
+            true_sequential: effective.true_sequential,
+            all_experts: effective.all_experts,
+            copies: outputs.copies,
+            rewritten: outputs.rewritten,
+            rotated: outputs.rotated,
             source: by_name,
             model,
-            method,
-            layout,
             layers,
             ignored,
             calibration,
-            copies,
-            used,
+            changes,
+            rotation,
+            effective,
         };
         plan.lay_out(request.max_shard_bytes.unwrap_or(SHARD_BYTES))?;
         plan.config = plan.output_config(&request.config);
         plan.sizes = size::of(&plan, request.threads.unwrap_or(1))?;
-        plan.warnings = size::warnings(&plan);
+        plan.warnings = warn::of(&plan)?;
         Ok(plan)
     }
 
@@ -117,6 +150,18 @@ impl Plan {
             scale_dtype: layer.scale_dtype,
             ..self.options
         }
+    }
+
+    /// How one layer is pruned before it is rounded, if it is.
+    pub(super) fn pruning_of(&self, layer: &Layer) -> Option<Pruning> {
+        let prune = self.changes.prune.as_ref();
+        let prune = prune.filter(|p| p.fits(&layer.linear.module));
+        prune.map(|p| p.pruning)
+    }
+
+    /// Whether linears are read, rounded and written by themselves, some rows at a time.
+    pub(super) fn streams(&self) -> bool {
+        self.calibration.is_none() && !self.changes.widen()
     }
 
     /// Type and shape of a source tensor, which the plan has found to exist.
@@ -134,35 +179,42 @@ impl Plan {
     /// Output tensors of one layer, in the layout's order.
     pub(super) fn outputs_of(&self, layer: &Layer) -> Vec<Planned> {
         let shape = (layer.linear.rows, layer.linear.cols);
-        let by_index = self.is_by_index()
-            && layer
-                .scheme
-                .group_cols(shape.1)
-                .is_ok_and(|group| group < shape.1);
+        let by_index = self.is_by_index(layer);
         let module = &layer.linear.module;
         self.layout
             .outputs(module, &layer.scheme, shape, layer.scale_dtype, by_index)
     }
 
-    /// Whether columns store their group.
-    fn is_by_index(&self) -> bool {
-        self.method.needs_calibration && self.options.gptq.order == Order::Group
+    /// Whether the columns of a layer store their group.
+    pub(super) fn is_by_index(&self, layer: &Layer) -> bool {
+        let cols = layer.linear.cols;
+        layer.method.kind == Kind::Gptq
+            && self.options.gptq.order == Order::Group
+            && layer.scheme.group_cols(cols).is_ok_and(|g| g < cols)
     }
 
     fn lay_out(&mut self, shard_bytes: u64) -> Result<()> {
         let mut tensors = Vec::new();
+        let plain = |info: &TensorInfo, name: &str| Planned {
+            name: name.into(),
+            dtype: info.dtype,
+            shape: info.shape.clone(),
+        };
         for (unit, copies) in self.copies.iter().enumerate() {
             for layer in self.layers_of(unit) {
                 tensors.extend(self.outputs_of(layer));
             }
-            for name in copies {
-                let info = self.tensor(name)?;
-                tensors.push(Planned {
-                    name: name.clone(),
-                    dtype: info.dtype,
-                    shape: info.shape.clone(),
-                });
+            let rewritten = self.rewritten.get(unit).into_iter().flatten();
+            for name in rewritten.chain(copies) {
+                tensors.push(plain(self.tensor(name)?, name));
             }
+        }
+        for table in &self.rotated {
+            tensors.push(plain(self.tensor(&table.from)?, &table.to));
+        }
+        if !self.rotated.is_empty() {
+            let norm = outputs::final_norm(&self.model);
+            tensors.push(plain(self.tensor(&norm)?, &norm));
         }
         self.files = Files::new(&tensors, shard_bytes)?;
         Ok(())
@@ -173,60 +225,13 @@ impl Plan {
         let named = |l: &Layer| (l.linear.module.clone(), l.scheme);
         let assignment: Vec<_> = self.layers.iter().map(named).collect();
         let mut config = source.clone();
-        config["quantization_config"] =
-            self.layout
-                .config(&assignment, &self.ignored, self.is_by_index());
+        let by_index = self.layers.iter().any(|l| self.is_by_index(l));
+        let own = self.layout.config(&assignment, &self.ignored, by_index);
+        config["quantization_config"] = own;
+        if self.rotated.iter().any(|t| t.head) {
+            // The head is a tensor of its own now.
+            config["tie_word_embeddings"] = json!(false);
+        }
         config
     }
-
-    /// What `lowbit quantize --dry-run` shows, as the port gives it out.
-    pub fn to_json(&self) -> Value {
-        let layer = |l: &Layer| {
-            json!({
-                "name": l.linear.module,
-                "rows": l.linear.rows,
-                "cols": l.linear.cols,
-                "scheme": l.scheme.to_string(),
-                "method": self.method.name,
-            })
-        };
-        let file = |f: &File| json!({ "file": f.name, "bytes": f.bytes });
-        let mut out = json!({
-            "layers": self.layers.iter().map(layer).collect::<Vec<_>>(),
-            "ignored": self.ignored,
-            "outputs": self.files.list.iter().map(file).collect::<Vec<_>>(),
-            "bitsPerWeight": self.sizes.bits_per_weight,
-            "modelBitsPerWeight": self.sizes.model_bits_per_weight,
-            "memoryPeakBytes": self.sizes.memory_peak_bytes,
-            "scratchBytes": self.sizes.scratch_bytes,
-            "outputBytes": self.sizes.output_bytes,
-            "fingerprint": self.identity.fingerprint(),
-            "config": format!("{:#}\n", self.config),
-            "warnings": self.warnings,
-        });
-        if let Some(index) = &self.files.index {
-            out["index"] = json!(index);
-        }
-        out
-    }
-}
-
-/// Tensors that the forward pass reads.
-fn used_tensors(loader: &Loader) -> BTreeSet<String> {
-    loader.tensors().into_iter().collect()
-}
-
-/// What is copied: per block its tensors that are no quantized weight, then everything else.
-fn copied_tensors(model: &Config, source: &[TensorInfo], layers: &[Layer]) -> Vec<Vec<String>> {
-    let mut taken: BTreeSet<String> = layers.iter().map(|l| l.linear.weight.clone()).collect();
-    let mut units = Vec::new();
-    for block in 0..model.layers {
-        let names = weights::block_tensors(model, block)
-            .into_iter()
-            .map(|n| n.name);
-        units.push(names.filter(|n| taken.insert(n.clone())).collect());
-    }
-    let names = source.iter().map(|t| t.name.clone());
-    units.push(names.filter(|n| !taken.contains(n)).collect());
-    units
 }

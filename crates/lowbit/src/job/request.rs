@@ -50,6 +50,9 @@ pub struct TensorEntry {
     pub shape: Vec<usize>,
 }
 
+/// Schemes that a budget chooses from unless others are named.
+const CANDIDATES: &[&str] = &["w3g128", "w4g128", "w8g128"];
+
 /// Size of the calibration set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub struct Calibration {
@@ -99,7 +102,7 @@ pub struct Options {
     pub block: usize,
     /// Type of stored scales; the weight's own otherwise.
     pub scale_dtype: Option<String>,
-    /// Seed of methods that draw random numbers; recorded, used by none of today's.
+    /// Seed of what draws random numbers: the signs of rotations.
     pub seed: u64,
 }
 
@@ -130,17 +133,33 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The observer by name.
+    /// The same with every default filled in: what a recipe must hold to give the same bytes.
     ///
     /// GPTQ searches ranges unless told otherwise: on novels-4m w4g128 that takes mean KL from
-    /// .0049 to .0045 for little time. RTN keeps min-max, whose scales are the format's own.
-    pub(super) fn observer_name(&self) -> &str {
-        let own = if self.method == "rtn" {
-            "minmax"
-        } else {
+    /// .0049 to .0045 for little time. RTN keeps min-max, whose scales are the format's own. The
+    /// recipe's method decides for layers with a method of their own, too.
+    #[must_use]
+    pub fn effective(&self) -> Self {
+        let own = if self.method == "gptq" {
             "mse"
+        } else {
+            "minmax"
         };
-        self.observer.as_deref().unwrap_or(own)
+        let mut all = self.clone();
+        all.observer.get_or_insert_with(|| own.into());
+        if all.target_bpw.is_some() && all.candidates.is_empty() {
+            all.candidates = CANDIDATES.iter().map(|c| (*c).into()).collect();
+        }
+        all
+    }
+
+    /// Every option by name as JSON, in the order of this struct.
+    pub(super) fn fields(&self) -> Vec<(String, Value)> {
+        match serde_json::to_value(self) {
+            Ok(Value::Object(map)) => map.into_iter().collect(),
+            // Numbers and strings only: nothing that JSON cannot hold.
+            _ => Vec::new(),
+        }
     }
 }
 

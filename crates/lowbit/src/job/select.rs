@@ -1,39 +1,75 @@
-//! Which scheme each linear gets, or none.
+//! Which scheme and method each linear gets, or none; patterns of options against modules.
 
 use super::request::Options;
 use crate::error::{Code, Error, Result, nearest};
 use crate::layout::target::Target;
+use crate::round::{self, Method};
 use crate::scheme::Scheme;
 
-/// The scheme of each module: none for those that stay as stored.
+/// How one linear is quantized.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Chosen {
+    pub scheme: Scheme,
+    pub method: &'static Method,
+}
+
+/// What each module gets: none for those that stay as stored. `kept` are linears that stay so
+/// anyhow, which may be named among the ignored.
 ///
-/// `option` for a pattern that fits no module (`lm_head` may be named where it is the embedding),
-/// `unsupported` for one that is not readable, `scheme` for a scheme that does not parse.
-pub(super) fn schemes(options: &Options, modules: &[&str]) -> Result<Vec<Option<Scheme>>> {
-    let default: Scheme = options.scheme.parse()?;
+/// `option` for a pattern that fits no module (`lm_head` may be named where it is the embedding)
+/// or an unknown method, `unsupported` for a pattern that is not readable, `scheme` for a scheme
+/// that does not parse.
+pub(super) fn chosen(
+    options: &Options,
+    modules: &[&str],
+    kept: &[&str],
+) -> Result<Vec<Option<Chosen>>> {
+    let default = Chosen {
+        scheme: options.scheme.parse()?,
+        method: round::find(&options.method)?,
+    };
     let mut overrides = Vec::new();
     for rule in &options.layers {
-        let parsed = Target::parse(&rule.pattern)?;
-        require_fit(&parsed, &rule.pattern, modules)?;
-        let scheme = rule.scheme.as_deref().map_or(Ok(default), str::parse)?;
-        overrides.push((parsed, scheme));
+        let own = Chosen {
+            scheme: (rule.scheme.as_deref()).map_or(Ok(default.scheme), str::parse)?,
+            method: (rule.method.as_deref()).map_or(Ok(default.method), round::find)?,
+        };
+        let patterns = std::slice::from_ref(&rule.pattern);
+        overrides.push((Patterns::new(patterns, modules)?, own));
     }
-    let mut ignored = Vec::new();
-    for pattern in &options.ignore {
-        let parsed = Target::parse(pattern)?;
-        if pattern != "lm_head" {
-            require_fit(&parsed, pattern, modules)?;
-        }
-        ignored.push(parsed);
-    }
-    let scheme_of = |module: &&str| {
-        if ignored.iter().any(|p| p.fits(module)) {
+    let all = [modules, kept].concat();
+    let ignored = Patterns::new(&options.ignore, &all)?;
+    let choice = |module: &&str| {
+        if ignored.fit(module) {
             return None;
         }
-        let own = overrides.iter().find(|(p, _)| p.fits(module));
-        Some(own.map_or(default, |(_, scheme)| *scheme))
+        let own = overrides.iter().find(|(p, _)| p.fit(module));
+        Some(own.map_or(default, |(_, own)| *own))
     };
-    Ok(modules.iter().map(scheme_of).collect())
+    Ok(modules.iter().map(choice).collect())
+}
+
+/// Patterns that each fit some module of the model.
+#[derive(Debug)]
+pub(super) struct Patterns(Vec<Target>);
+
+impl Patterns {
+    /// Reads patterns; the errors are those of `chosen`.
+    pub(super) fn new(patterns: &[String], modules: &[&str]) -> Result<Self> {
+        let read = |pattern: &String| {
+            let target = Target::parse(pattern)?;
+            if pattern != "lm_head" {
+                require_fit(&target, pattern, modules)?;
+            }
+            Ok(target)
+        };
+        patterns.iter().map(read).collect::<Result<_>>().map(Self)
+    }
+
+    /// Whether one of them means this module.
+    pub(super) fn fit(&self, module: &str) -> bool {
+        self.0.iter().any(|p| p.fits(module))
+    }
 }
 
 fn require_fit(parsed: &Target, pattern: &str, modules: &[&str]) -> Result<()> {
@@ -58,16 +94,18 @@ mod tests {
     ];
 
     fn names(options: &Options) -> Vec<String> {
-        let schemes = schemes(options, MODULES).unwrap();
-        let text = |s: &Option<Scheme>| s.map_or("-".into(), |s| s.to_string());
-        schemes.iter().map(text).collect()
+        let chosen = chosen(options, MODULES, &[]).unwrap();
+        let text = |c: &Option<Chosen>| {
+            c.map_or("-".into(), |c| format!("{} {}", c.method.name, c.scheme))
+        };
+        chosen.iter().map(text).collect()
     }
 
-    fn rule(pattern: &str, scheme: &str) -> LayerRule {
+    fn rule(pattern: &str, scheme: Option<&str>, method: Option<&str>) -> LayerRule {
         LayerRule {
             pattern: pattern.into(),
-            scheme: Some(scheme.into()),
-            method: None,
+            scheme: scheme.map(Into::into),
+            method: method.map(Into::into),
         }
     }
 
@@ -75,38 +113,40 @@ mod tests {
     fn first_pattern_that_fits_decides() {
         let mut options = Options {
             layers: vec![
-                rule("model.layers.1.mlp.down_proj", "w3"),
-                rule("re:.*down_proj", "w8g128"),
+                rule("model.layers.1.mlp.down_proj", Some("w3"), None),
+                rule("re:.*down_proj", Some("w8g128"), Some("rtn")),
             ],
             ..Options::default()
         };
-        assert_eq!(names(&options), ["w4g128", "w8g128", "w3"]);
+        assert_eq!(names(&options), ["gptq w4g128", "rtn w8g128", "gptq w3"]);
         options.ignore = vec!["re:model\\.layers\\.0\\.".into()];
-        assert_eq!(names(&options), ["-", "-", "w3"]);
+        assert_eq!(names(&options), ["-", "-", "gptq w3"]);
         options.ignore = vec!["Linear".into()];
         assert_eq!(names(&options), ["-", "-", "-"]);
     }
 
     #[test]
-    fn pattern_that_fits_nothing_is_refused() {
-        let options = Options {
-            layers: vec![rule("model.layers.0.mlp.downproj", "w8")],
-            ..Options::default()
+    fn what_fits_nothing_is_refused_with_the_nearest() {
+        let refusal = |rule: LayerRule| {
+            let layers = vec![rule];
+            let options = Options {
+                layers,
+                ..Options::default()
+            };
+            chosen(&options, MODULES, &[]).unwrap_err()
         };
-        let e = schemes(&options, MODULES).unwrap_err();
+        let e = refusal(rule("model.layers.0.mlp.downproj", Some("w8"), None));
         assert_eq!(e.code, Code::Option);
         assert!(
             e.remedy.contains("model.layers.0.mlp.down_proj"),
             "{}",
             e.remedy
         );
-        let options = Options {
-            ignore: vec!["re:(".into()],
-            ..Options::default()
-        };
+        let e = refusal(rule("Linear", None, Some("gtpq")));
         assert_eq!(
-            schemes(&options, MODULES).unwrap_err().code,
-            Code::Unsupported
+            (e.code, &*e.remedy),
+            (Code::Option, "did you mean \"gptq\"?")
         );
+        assert_eq!(refusal(rule("re:(", None, None)).code, Code::Unsupported);
     }
 }

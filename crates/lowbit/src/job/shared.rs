@@ -1,30 +1,53 @@
-//! Linears that share an input: one Hessian, one factor, each rounded with it.
+//! Linears that share an input: one Hessian, one factor, each pruned and rounded with it.
+//!
+//! ```text
+//! Hessian ─► factor ─┬─► SparseGPT ─► GPTQ, with the pruned weights left out
+//! E[x²] ─────────────┴─► Wanda ─────► RTN, HQQ
+//! ```
 
+use super::inputs::Tapped;
+use super::material::Material;
 use super::pace;
-use super::passes::Tapped;
-use super::plan::Layer;
-use super::report::{LayerReport, quality};
+use super::plan::{Layer, Plan};
+use super::report::LayerReport;
+use super::running::{Running, run_time_inputs, sparsity};
 use super::step::World;
-use crate::cpu::Cpu;
-use crate::error::Result;
-use crate::kernels::matmul::Weight;
+use crate::error::{Code, Error, Result};
 use crate::matrix::QuantizedMatrix;
-use crate::model::Block;
 use crate::round::factor::{Factor, Factored, Factoring};
-use crate::round::gptq::{Quality, Rounding};
-use crate::round::hessian::Hessian;
-use crate::round::{RoundOptions, rtn};
+use crate::round::gptq::Order;
+use crate::round::prune::{Criterion, Pruning};
+use crate::round::{self, Kind};
+use crate::transform::InputStats;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// How far the work on one shared input is.
 #[derive(Debug)]
 pub(super) struct SharedInput {
     /// Linears that are not rounded yet, in production order.
     layers: VecDeque<Layer>,
-    hessian: Option<Hessian>,
-    factoring: Factoring,
-    factored: Option<Factored>,
-    rounding: Option<Rounding>,
+    /// Until no factor has to be made of them any more.
+    stats: Option<InputStats>,
+    seen: Seen,
+    factoring: Option<Factoring>,
+    /// Factors by the order of their columns.
+    factors: Vec<(Key, Factored)>,
+    running: Option<Running>,
+}
+
+/// An order of columns and, where the order asks about them, the columns that share a scale.
+type Key = (Order, usize);
+
+/// What is known of the input besides its Hessian.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// E[x²] of each channel.
+    pub importance: Option<Arc<[f32]>>,
+    /// Largest magnitude.
+    pub largest: Option<f32>,
+    /// Why its linears are rounded to nearest, if they saw too little.
+    pub too_few: Option<String>,
 }
 
 /// A linear that is finished.
@@ -36,18 +59,17 @@ pub(super) struct Finished {
 }
 
 impl SharedInput {
-    /// Takes the sums of all inputs and the linears that get them; there is at least one.
-    pub(super) fn new(world: &World<'_>, mut tapped: Tapped, layers: VecDeque<Layer>) -> Self {
-        tapped.hessian.finish(world.cpu);
-        let options = layers.front().map(|l| world.plan.round_options(l).gptq);
-        let options = options.unwrap_or_default();
-        let damp = options.damp;
+    /// Takes what calibration kept of the input, if anything, and the linears that get it.
+    pub(super) fn new(world: &World<'_>, tapped: Option<Tapped>, layers: Vec<Layer>) -> Self {
+        let stats = tapped.map(|t| t.stats);
+        let seen = stats.as_ref().map(|s| Seen::new(world.plan, s));
         Self {
-            factoring: Factoring::new(&tapped.hessian, options.order, damp),
-            hessian: Some(tapped.hessian),
-            layers,
-            factored: None,
-            rounding: None,
+            layers: layers.into(),
+            stats,
+            seen: seen.unwrap_or_default(),
+            factoring: None,
+            factors: Vec::new(),
+            running: None,
         }
     }
 
@@ -60,82 +82,152 @@ impl SharedInput {
     pub(super) fn step(
         &mut self,
         world: &mut World<'_>,
-        block: &Block<Weight>,
+        material: &Material,
     ) -> Result<Option<Finished>> {
-        if let Some(hessian) = &self.hessian {
-            self.factored = self.factoring.step(world.cpu, hessian);
-            if self.factored.is_some() {
-                let n = hessian.width();
-                world.advance("quantize", world.block(), pace::factor_work(n));
-                self.hessian = None;
-            }
+        let Some(layer) = self.layers.front().cloned() else {
+            return Ok(None);
+        };
+        let missing = |key: &Key| self.factors.iter().all(|(k, _)| k != key);
+        if let Some(key) = self.keys(world.plan, &layer)?.into_iter().find(missing) {
+            self.factor(world, key)?;
             return Ok(None);
         }
-        let (Some(layer), Some(factored)) = (self.layers.front(), &self.factored) else {
+        let place = |e: Error| e.at(format!("layer {:?}", layer.linear.module));
+        let mut running = match self.running.take() {
+            Some(running) => running,
+            None => Running::new(material, &layer)?,
+        };
+        let done = self.advance(world, material, &layer, &mut running);
+        let Some((mut matrix, mut report)) = done.map_err(place)? else {
+            self.running = Some(running);
             return Ok(None);
         };
-        let weight = block.matrix(layer.linear.part).0;
-        let options = world.plan.round_options(layer);
-        let rounded = match factored {
-            Factored::Ready(factor) => {
-                let rounding = &mut self.rounding;
-                with_factor(world.cpu, rounding, (layer, weight), options, factor)?
-            }
-            Factored::Failed(reason) => {
-                let (matrix, report) = to_nearest(world.cpu, layer, weight, options)?;
-                Some((matrix, report.with_fallback(reason)))
-            }
-        };
-        let Some((matrix, report)) = rounded else {
-            return Ok(None);
-        };
-        let (rows, cols) = (matrix.rows, matrix.cols);
-        let work = pace::round_work(rows, cols, true);
+        matrix.inputs = run_time_inputs(&layer, self.seen.largest);
+        report.input_max = self.seen.largest;
+        report.sparsity = running.mask.as_deref().map(sparsity);
+        if let Some(why) = running.note {
+            report = report.with_fallback(&why);
+        }
+        let with_factor = layer.method.kind == Kind::Gptq;
+        let work = pace::round_work(matrix.rows, matrix.cols, with_factor);
         world.advance("quantize", world.block(), work);
-        let finished = self.layers.pop_front().map(|layer| Finished {
+        self.layers.pop_front();
+        Ok(Some(Finished {
             layer,
             matrix,
             report,
-        });
-        Ok(finished)
+        }))
+    }
+
+    /// The factors that a layer is pruned and rounded with.
+    fn keys(&self, plan: &Plan, layer: &Layer) -> Result<Vec<Key>> {
+        if self.seen.too_few.is_some() || plan.calibration.is_none() {
+            return Ok(Vec::new());
+        }
+        let pruning = plan.pruning_of(layer);
+        let pruning = pruning.filter(|p| p.criterion == Criterion::SparseGpt);
+        let prune = pruning.map(|p| prune_key(plan, layer, &p)).transpose()?;
+        let round = (layer.method.kind == Kind::Gptq).then(|| round_key(plan, layer));
+        Ok(prune.into_iter().chain(round.transpose()?).collect())
+    }
+
+    /// Works on a factor.
+    fn factor(&mut self, world: &mut World<'_>, key: Key) -> Result<()> {
+        let (order, group) = key;
+        let damp = world.plan.options.gptq.damp;
+        let none = || Error::new(Code::Internal, "a factor without a Hessian");
+        let hessian = &self.stats.as_ref().ok_or_else(none)?.hessian;
+        let factoring = self
+            .factoring
+            .get_or_insert_with(|| Factoring::grouped(hessian, order, group, damp));
+        let Some(factored) = factoring.step(world.cpu, hessian) else {
+            return Ok(());
+        };
+        let work = pace::factor_work(hessian.width());
+        world.advance("quantize", world.block(), work);
+        self.factoring = None;
+        self.factors.push((key, factored));
+        let mut wanted = Vec::new();
+        for layer in &self.layers {
+            wanted.extend(self.keys(world.plan, layer)?);
+        }
+        if (wanted.iter()).all(|key| self.factors.iter().any(|(k, _)| k == key)) {
+            self.stats = None;
+        }
+        Ok(())
+    }
+
+    /// A finished factor, or why there is none.
+    fn factor_of(&self, key: Key) -> std::result::Result<&Factor, &str> {
+        let found = self.factors.iter().find(|(k, _)| *k == key);
+        match found.map(|(_, factored)| factored) {
+            Some(Factored::Ready(factor)) => Ok(factor),
+            Some(Factored::Failed(why)) => Err(why),
+            None => Err(self
+                .seen
+                .too_few
+                .as_deref()
+                .unwrap_or("no inputs were seen")),
+        }
+    }
+
+    /// Goes on with one linear; the matrix when it is rounded.
+    fn advance(
+        &self,
+        world: &World<'_>,
+        material: &Material,
+        layer: &Layer,
+        running: &mut Running,
+    ) -> Result<Option<(QuantizedMatrix, LayerReport)>> {
+        let plan = world.plan;
+        if let Some(pruning) = plan.pruning_of(layer).filter(|_| !running.pruned) {
+            let factor = self.factor_of(prune_key(plan, layer, &pruning)?);
+            running.prune(world, material, layer, &pruning, &self.seen, factor)?;
+            return Ok(None);
+        }
+        if layer.method.kind != Kind::Gptq {
+            return running.nearest(world, material, layer, layer.method, &self.seen);
+        }
+        match self.factor_of(round_key(plan, layer)?) {
+            Ok(factor) => running.gptq(world, material, layer, &self.seen, factor),
+            Err(why) => {
+                running.note = Some(why.into());
+                running.nearest(world, material, layer, round::find("rtn")?, &self.seen)
+            }
+        }
     }
 }
 
-fn with_factor(
-    cpu: &Cpu,
-    running: &mut Option<Rounding>,
-    (layer, weight): (&Layer, &Weight),
-    options: RoundOptions,
-    factor: &Factor,
-) -> Result<Option<(QuantizedMatrix, LayerReport)>> {
-    let mut rounding = match running.take() {
-        Some(rounding) => rounding,
-        None => Rounding::new(weight.rows(), weight.cols(), layer.scheme, options)?,
+/// The order in which a layer's columns are pruned: that of the row where neighbours compete.
+fn prune_key(plan: &Plan, layer: &Layer, pruning: &Pruning) -> Result<Key> {
+    match pruning.pattern {
+        Some(_) => Ok((Order::Off, 0)),
+        None => round_key(plan, layer),
+    }
+}
+
+/// The order in which a layer's columns are rounded.
+fn round_key(plan: &Plan, layer: &Layer) -> Result<Key> {
+    let order = plan.options.gptq.order;
+    let group = match order {
+        Order::GroupAware => layer.scheme.group_cols(layer.linear.cols)?,
+        _ => 0,
     };
-    if !rounding.step(cpu, weight, factor) {
-        *running = Some(rounding);
-        return Ok(None);
-    }
-    let place = |e: crate::Error| e.at(format!("layer {:?}", layer.linear.module));
-    let (matrix, quality) = rounding.finish(factor).map_err(place)?;
-    let report = LayerReport::new(layer, "gptq", quality).with_factor(factor);
-    Ok(Some((matrix, report)))
+    Ok((order, group))
 }
 
-/// The fallback when a Hessian has no factor.
-fn to_nearest(
-    cpu: &Cpu,
-    layer: &Layer,
-    weight: &Weight,
-    options: RoundOptions,
-) -> Result<(QuantizedMatrix, LayerReport)> {
-    let (rows, cols) = (weight.rows(), weight.cols());
-    let mut values = vec![0.0f32; rows * cols];
-    for (r, row) in values.chunks_exact_mut(cols).enumerate() {
-        weight.row(r, row)?;
+impl Seen {
+    fn new(plan: &Plan, stats: &InputStats) -> Self {
+        let tokens = stats.hessian.tokens();
+        let all = plan.calibration.map_or(0, |c| c.samples * c.length) as u64;
+        // GPTQModel's rule for experts that hardly any token went to.
+        let too_few = (tokens * 200 < all)
+            .then(|| format!("saw {tokens} of {all} calibration tokens, less than 0.5 %"));
+        let largest = stats.absmax().into_iter().fold(0.0f32, f32::max);
+        Self {
+            importance: Some(stats.importance().into()),
+            largest: Some(largest),
+            too_few,
+        }
     }
-    let place = |e: crate::Error| e.at(format!("layer {:?}", layer.linear.module));
-    let matrix = rtn::round(&values, rows, cols, &layer.scheme, &options, cpu).map_err(place)?;
-    let quality: Quality = quality(cpu, &matrix, &values)?;
-    Ok((matrix, LayerReport::new(layer, "rtn", quality)))
 }

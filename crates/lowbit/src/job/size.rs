@@ -103,23 +103,6 @@ fn calibrated_peak(plan: &Plan, block: usize, threads: u64) -> Result<u64> {
     Ok(stored + largest + hessians + rounding.max(chunk_bytes(plan) + pass))
 }
 
-/// What the user should know before the run starts.
-pub(super) fn warnings(plan: &Plan) -> Vec<String> {
-    let mut warnings = Vec::new();
-    let Some(set) = plan.calibration else {
-        return warnings;
-    };
-    let tokens = set.samples * set.length;
-    let widest = plan.layers.iter().max_by_key(|l| l.linear.cols);
-    if let Some(layer) = widest.filter(|l| tokens < l.linear.cols) {
-        warnings.push(format!(
-            "{tokens} calibration tokens are fewer than the {} inputs of {}: use more samples",
-            layer.linear.cols, layer.linear.module
-        ));
-    }
-    warnings
-}
-
 impl Plan {
     /// Length of a source tensor.
     pub(super) fn tensor_bytes(&self, name: &str) -> Result<u64> {

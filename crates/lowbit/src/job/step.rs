@@ -1,13 +1,13 @@
 //! The units of a job: parts of the work that each end in a line of the journal.
 
-use super::block::CalibratedBlock;
-use super::copy::Copier;
+use super::block::WholeBlock;
 use super::embed::Embed;
+use super::inputs;
 use super::journal::{Activations, Line};
 use super::nearest::NearestBlock;
 use super::pace;
 use super::plan::Plan;
-use super::sink::Sink;
+use super::rest::Rest;
 use super::{Ask, Progress};
 use crate::cpu::Cpu;
 use crate::error::Result;
@@ -95,9 +95,7 @@ impl Step {
         };
         match self {
             Step::Embed => Embed::work(plan),
-            Step::Block(i) if plan.calibration.is_some() => {
-                CalibratedBlock::work(plan, i) + copies(i)
-            }
+            Step::Block(i) if !plan.streams() => inputs::work(plan, i) + copies(i),
             Step::Block(i) => {
                 let layers = plan.layers_of(i).map(|l| (l.linear.rows, l.linear.cols));
                 layers
@@ -112,35 +110,9 @@ impl Step {
     pub(super) fn unit(self, plan: &Plan, expected: Option<Activations>) -> Box<dyn Unit> {
         match self {
             Step::Embed => Box::new(Embed::new(plan)),
-            Step::Block(i) if plan.calibration.is_some() => {
-                Box::new(CalibratedBlock::new(plan, i, expected))
-            }
+            Step::Block(i) if !plan.streams() => Box::new(WholeBlock::new(plan, i, expected)),
             Step::Block(i) => Box::new(NearestBlock::new(plan, i)),
-            Step::Rest => Box::new(Rest {
-                copier: Copier::new(&plan.copies[plan.model.layers]),
-                sink: Sink::default(),
-            }),
+            Step::Rest => Box::new(Rest::new(plan)),
         }
-    }
-}
-
-/// Everything outside the blocks: embedding, norm, head, tensors that nobody here knows.
-#[derive(Debug)]
-struct Rest {
-    copier: Copier,
-    sink: Sink,
-}
-
-impl Unit for Rest {
-    fn poll(&mut self, world: &mut World<'_>, answer: Vec<Vec<u8>>) -> Result<Option<Ask>> {
-        self.copier.poll(world, &mut self.sink, answer)
-    }
-
-    fn line(&mut self) -> Option<Line> {
-        Some(Line {
-            unit: "rest".into(),
-            tensors: self.sink.take_hashes(),
-            ..Line::default()
-        })
     }
 }

@@ -1,8 +1,9 @@
 //! What a model's weights take, and in which scheme they are, seen while they are placed.
 
-use crate::matrix::{Floats, QuantizedMatrix, Scales, Values, Zero};
+use crate::matrix::{Floats, QuantizedMatrix, Scales, Table, Values, Zero};
+use crate::minifloat::NF4;
 use crate::model::Stored;
-use crate::scheme::{Group, Scheme};
+use crate::scheme::{Activations, Element, Group, Scheme, ZeroPoint};
 use std::collections::BTreeSet;
 
 /// Sums over the matrices of decoder blocks: the quantized ones, or all of an original.
@@ -61,34 +62,71 @@ pub(super) fn stored_bytes(stored: &Stored) -> u64 {
         Stored::Dense(tensor) => return tensor.bytes.len() as u64,
         Stored::Quantized(matrix) => matrix,
     };
-    let float = |floats: &Floats| (floats.len() * floats.dtype().bits() / 8) as u64;
-    let scale = |scales: &Scales| match scales {
-        Scales::Flat(f) => float(f),
-        Scales::Super { outer, inner, .. } => float(outer) + inner.len() as u64,
-    };
-    match &matrix.values {
+    let bytes = match &matrix.values {
         Values::Integer(m) => {
             let zero = match &m.zero {
                 Zero::Centre => 0,
-                Zero::Int(z) => (z.len() * usize::from(m.codes.bits)).div_ceil(8) as u64,
-                Zero::Float(f) | Zero::Min(f) => float(f),
+                Zero::Int(z) => (z.len() * usize::from(m.codes.bits)).div_ceil(8),
+                Zero::Float(f) | Zero::Min(f) => f.bytes(),
             };
-            4 * m.codes.words.len() as u64 + scale(&m.scales) + zero
+            4 * m.codes.words.len() + m.scales.bytes() + zero
         }
-        Values::Table(m) => 4 * m.codes.words.len() as u64 + scale(&m.scales),
-        Values::Minifloat(m) => m.bytes.len() as u64 + float(&m.scales),
-    }
+        Values::Table(m) => 4 * m.codes.words.len() + m.scales.bytes(),
+        Values::Minifloat(m) => m.bytes.len() + m.scales.bytes(),
+    };
+    bytes as u64
 }
 
+/// The scheme that a matrix has, as far as the matrix itself tells.
 fn scheme(matrix: &QuantizedMatrix) -> String {
-    let Values::Integer(m) = &matrix.values else {
-        return "other".into();
+    let run = |group: usize| {
+        if group == matrix.cols {
+            Group::Row
+        } else {
+            Group::Run(group)
+        }
     };
-    let group = if m.group == matrix.cols {
-        Group::Row
-    } else {
-        Group::Run(m.group)
+    let mut scheme = match &matrix.values {
+        Values::Integer(m) => Scheme {
+            zero: match m.zero {
+                Zero::Centre => ZeroPoint::None,
+                Zero::Int(_) => ZeroPoint::Int,
+                Zero::Float(_) | Zero::Min(_) => ZeroPoint::Float,
+            },
+            ..Scheme::weights(m.codes.bits, run(m.group), true)
+        },
+        Values::Table(m) => table_scheme(m),
+        Values::Minifloat(m) => Scheme {
+            element: Element::Fp8,
+            ..Scheme::weights(
+                8,
+                match m.block {
+                    (1, width) => run(width),
+                    block if block == (matrix.rows, matrix.cols) => Group::Tensor,
+                    (rows, cols) => Group::Block { rows, cols },
+                },
+                true,
+            )
+        },
     };
-    let symmetric = matches!(m.zero, Zero::Centre);
-    Scheme::weights(m.codes.bits, group, symmetric).to_string()
+    scheme.activations = matrix.inputs.map(|inputs| Activations {
+        bits: inputs.bits,
+        dynamic: inputs.scale.is_none(),
+    });
+    scheme.to_string()
+}
+
+/// A table's element by its values and scales.
+fn table_scheme(m: &Table) -> Scheme {
+    let (element, group) = match &m.scales {
+        Scales::Flat(Floats::E8m0(_)) => (Element::Mxfp4, Group::Run(m.group)),
+        Scales::Divided { .. } => (Element::Nvfp4, Group::Run(m.group)),
+        _ if m.values == NF4 => (Element::Nf4, Group::Flat(m.group)),
+        _ => (Element::Fp4, Group::Flat(m.group)),
+    };
+    Scheme {
+        element,
+        nested: matches!(m.scales, Scales::Nested(_)),
+        ..Scheme::weights(4, group, true)
+    }
 }

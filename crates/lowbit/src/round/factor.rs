@@ -29,6 +29,8 @@ pub struct Factor {
     pub damp: f64,
     /// Diagonal floor that succeeded, relative to the largest entry; 0 when none was needed.
     pub floor: f64,
+    /// E[x²] of each input in the original order.
+    pub importance: Vec<f32>,
     /// Columns whose inputs were always zero; they are rounded to nearest.
     pub dead: usize,
 }
@@ -54,13 +56,19 @@ pub struct Factoring {
 }
 
 impl Factoring {
-    /// Starts on a finished Hessian.
+    /// Starts on a finished Hessian, for rows of one group.
     pub fn new(hessian: &Hessian, order: Order, damp: f64) -> Self {
+        Self::grouped(hessian, order, hessian.width(), damp)
+    }
+
+    /// Starts on a finished Hessian; `group` is the columns that share a scale, which only
+    /// `Order::GroupAware` looks at.
+    pub fn grouped(hessian: &Hessian, order: Order, group: usize, damp: f64) -> Self {
         let diagonal = hessian.diagonal();
         Self {
             first_damp: damp,
             attempt: 0,
-            columns: order.columns_backwards(&diagonal),
+            columns: order.columns_backwards(&diagonal, group),
             dead: diagonal.iter().filter(|d| **d == 0.0).count(),
             diagonal,
             running: None,
@@ -86,6 +94,8 @@ impl Factoring {
                     u: cholesky.into_factor(),
                     damp,
                     floor,
+                    // H is twice the mean of x·xᵀ.
+                    importance: self.diagonal.iter().map(|d| (d / 2.0) as f32).collect(),
                     dead: self.dead,
                 }))
             }

@@ -6,16 +6,20 @@
 //!                                                         ├─► Rounding of k_proj …
 //! ```
 
+use super::RoundOptions;
 use super::factor::Factor;
-use super::gptq_tile::{ROWS, Rounded, Spec, Tile};
-use super::{RoundOptions, observer};
+use super::gptq_tile::{Rounded, Spec, Tile};
+use super::lazy::ROWS;
+use super::mask::Mask;
+use super::observer::{Grid, Observer, relative_importance};
 use crate::cpu::Cpu;
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::kernels::matmul::Weight;
 use crate::linalg::simd::dispatch;
-use crate::matrix::{Codes, Floats, Integer, QuantizedMatrix, Scales, Values, Zero};
+use crate::matrix::{Codes, Floats, Inputs, Integer, QuantizedMatrix, Scales, Values, Zero};
 use crate::pack;
-use crate::scheme::Scheme;
+use crate::scheme::{Element, Scheme, ZeroPoint};
+use std::sync::Arc;
 
 pub use super::order::Order;
 
@@ -43,6 +47,15 @@ impl Default for GptqOptions {
     }
 }
 
+/// What else is known of a matrix.
+#[derive(Debug, Clone, Default)]
+pub struct Extra {
+    /// E[x²] of each input channel, for `Observer::ImatrixMse`; the Hessian's diagonal otherwise.
+    pub importance: Option<Arc<[f32]>>,
+    /// Weights that stay; the others become exactly zero.
+    pub mask: Option<Arc<Mask>>,
+}
+
 /// What rounding did to a matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Quality {
@@ -62,19 +75,37 @@ pub struct Rounding {
     group: usize,
     scheme: Scheme,
     options: RoundOptions,
+    extra: Extra,
+    /// Importance relative to its mean, or empty; found with the first step.
+    importance: Option<Vec<f32>>,
     tiles: Vec<Option<Result<Rounded>>>,
     next: usize,
 }
 
 impl Rounding {
-    /// Starts on a matrix `[rows, cols]`; `scheme` when groups do not fit.
-    pub fn new(rows: usize, cols: usize, scheme: Scheme, options: RoundOptions) -> Result<Self> {
+    /// Starts on a matrix `[rows, cols]`; `scheme` when groups do not fit or codes are no integers
+    /// with integer zeros.
+    pub fn new(
+        rows: usize,
+        cols: usize,
+        scheme: Scheme,
+        options: RoundOptions,
+        extra: Extra,
+    ) -> Result<Self> {
+        if scheme.element != Element::Int || scheme.zero == ZeroPoint::Float {
+            let what = format!("GPTQ does not round to {scheme}");
+            return Err(Error::new(Code::Scheme, what).remedy("use integers, or --method rtn"));
+        }
+        let mask = extra.mask.as_ref().map(|mask| mask.shape());
+        assert!(mask.is_none_or(|s| s == (rows, cols)), "the mask's shape");
         Ok(Self {
             rows,
             cols,
             group: scheme.group_cols(cols)?,
             scheme,
             options,
+            extra,
+            importance: None,
             tiles: (0..rows.div_ceil(ROWS)).map(|_| None).collect(),
             next: 0,
         })
@@ -87,44 +118,61 @@ impl Rounding {
         let count = (STEP_WORK / tile_work).max(1) * cpu.threads();
         let first = self.next;
         let last = (first + count).min(self.tiles.len());
-        let (scheme, options) = (self.scheme, self.options);
-        let params = move |values: &[f32]| observer::group_params(values, &scheme, &options);
+        let importance = self.importance.take().unwrap_or_else(|| self.known(factor));
         let spec = Spec {
-            bits: scheme.bits,
+            bits: self.scheme.bits,
+            grid: Grid::new(&self.scheme, self.options.scale_dtype),
+            observer: self.options.observer,
             group: self.group,
-            block: options.gptq.block.max(1),
+            block: self.options.gptq.block.max(1),
             moving: self.is_moving(),
-            params: &params,
+            by_turn: self.is_by_index(),
+            importance: &importance,
         };
+        let mask = self.extra.mask.as_deref();
         cpu.run_chunks(&mut self.tiles[first..last], 1, true, |i, tile| {
             let from = (first + i) * ROWS;
             let mut weights = vec![0.0f32; ((from + ROWS).min(rows) - from) * cols];
             let mut lines = weights.chunks_exact_mut(cols).enumerate();
             let read = lines.try_for_each(|(r, line)| weight.row(from + r, line));
-            let (weights, spec) = (&weights, spec);
+            let weights = &weights;
             tile[0] = Some(read.map(|()| {
-                dispatch(
-                    cpu.isa,
-                    Tile {
-                        weights,
-                        factor,
-                        spec,
-                    },
-                )
+                let task = Tile {
+                    weights,
+                    factor,
+                    spec,
+                    mask: mask.map(|mask| (mask, from)),
+                };
+                dispatch(cpu.isa, task)
             }));
         });
+        self.importance = Some(importance);
         self.next = last;
         last == self.tiles.len()
     }
 
-    /// Whether groups follow the rounding order or the updates; a row of one group does not.
+    /// What the observer needs to know of the inputs.
+    fn known(&self, factor: &Factor) -> Vec<f32> {
+        if self.options.observer != Observer::ImatrixMse {
+            return Vec::new();
+        }
+        let given = self.extra.importance.as_deref();
+        relative_importance(given.or(Some(&factor.importance))).unwrap_or_default()
+    }
+
+    /// Whether parameters come from updated weights; those of a row of one group do not.
     fn is_moving(&self) -> bool {
-        self.options.gptq.order != Order::Static && self.group < self.cols
+        matches!(self.options.gptq.order, Order::Group | Order::Off) && self.group < self.cols
+    }
+
+    /// Whether columns need an index of their groups.
+    fn is_by_index(&self) -> bool {
+        self.options.gptq.order == Order::Group && self.group < self.cols
     }
 
     /// The matrix and how far it is from its source, after the last step.
     pub fn finish(self, factor: &Factor) -> Result<(QuantizedMatrix, Quality)> {
-        let by_index = self.is_moving() && self.options.gptq.order == Order::Group;
+        let by_index = self.is_by_index();
         let row_words = pack::words_len(self.cols, self.scheme.bits);
         let mut words = Vec::with_capacity(self.rows * row_words);
         let (mut scales, mut zeros) = (Vec::new(), Vec::new());
@@ -159,7 +207,7 @@ impl Rounding {
         let matrix = QuantizedMatrix {
             rows: self.rows,
             cols: self.cols,
-            inputs: None,
+            inputs: Inputs::of(&self.scheme),
             values: Values::Integer(integer),
         };
         Ok((matrix, quality))

@@ -2,7 +2,7 @@
 
 use super::RoundOptions;
 use super::factor::{Factor, Factored, Factoring};
-use super::gptq::{GptqOptions, Order, Quality, Rounding};
+use super::gptq::{Extra, GptqOptions, Order, Quality, Rounding};
 use super::hessian::Hessian;
 use super::observer::{self, Observer};
 use crate::cpu::{Cpu, Isa};
@@ -77,7 +77,14 @@ fn gptq(
     let bytes: Vec<u8> = w.iter().flat_map(|v| v.to_le_bytes()).collect();
     let shape = [rows, cols];
     let view = TensorRef::new(Dtype::F32, &shape, &bytes).unwrap();
-    let mut r = Rounding::new(rows, cols, scheme.parse().unwrap(), options(order)).unwrap();
+    let mut r = Rounding::new(
+        rows,
+        cols,
+        scheme.parse().unwrap(),
+        options(order),
+        Extra::default(),
+    )
+    .unwrap();
     let weight = Weight::dense(view).unwrap();
     while !r.step(cpu, &weight, &f) {}
     r.finish(&f).unwrap()
@@ -135,7 +142,7 @@ fn inverse(a: &[f64], n: usize) -> Vec<f64> {
 fn paper(w: &[f32], n: usize, h: &[f64], group: usize, bits: u8, order: Order) -> Vec<f32> {
     let diagonal: Vec<f64> = (0..n).map(|i| h[i * n + i]).collect();
     let mean = diagonal.iter().sum::<f64>() / n as f64;
-    let mut columns = order.columns_backwards(&diagonal);
+    let mut columns = order.columns_backwards(&diagonal, group);
     columns.reverse();
     let mut out = vec![0.0f32; w.len()];
     let scheme = Scheme::weights(bits, crate::scheme::Group::Run(group), true);
@@ -157,7 +164,7 @@ fn paper(w: &[f32], n: usize, h: &[f64], group: usize, bits: u8, order: Order) -
         let c = *column as usize;
         for r in 0..w.len() / n {
             let group_values = &w[r * n + c / group * group..][..group];
-            let (scale, _) = observer::group_params(group_values, &scheme, &options(order));
+            let (scale, _) = observer::group_params(group_values, &[], &scheme, &options(order));
             let target = left[r * n + c];
             let q = (target / f64::from(scale))
                 .round_ties_even()

@@ -1,34 +1,28 @@
 //! GPTQ over a tile of rows; rows are independent, so tiles run on any thread in any order.
-//!
-//! ```text
-//! work[strip][j][lane]   j in the order of `Factor::columns`, rounded from the last to the first
-//!            0 ……………… low │ block │ high …………… n
-//!            weights      │  now  │ errors w − q of finished columns
-//! ```
-//! The block's columns first take in all finished errors as one product (lazy batches), then are
-//! rounded one by one, each taking in the errors of its own block.
 
 use super::factor::Factor;
+use super::lazy::{errors_asked, strips, take_in};
+use super::mask::Mask;
+use super::observer::{Grid, Observer};
 use crate::linalg::simd::Task;
-use crate::linalg::{DEPTH, LANES, Lanes, add, multiply_add, product};
-
-/// Rows of a tile: the factor is read once per tile.
-pub(super) const ROWS: usize = 64;
-
-/// Scale and unsigned zero point of a group of weights.
-pub(super) type Params<'a> = &'a (dyn Fn(&[f32]) -> (f32, u8) + Sync);
+use crate::linalg::{LANES, Lanes};
 
 /// What a tile is rounded to and how.
 #[derive(Clone, Copy)]
 pub(super) struct Spec<'a> {
     pub bits: u8,
+    pub grid: Grid,
+    pub observer: Observer,
     /// Columns that share a scale.
     pub group: usize,
     /// Columns per lazy batch.
     pub block: usize,
-    /// Groups are formed in rounding order, with parameters of the updated weights.
+    /// Parameters of a group come from its weights as updated when its turn comes.
     pub moving: bool,
-    pub params: Params<'a>,
+    /// Groups are formed in rounding order rather than along the row.
+    pub by_turn: bool,
+    /// Of each input in the original order, or empty.
+    pub importance: &'a [f32],
 }
 
 /// A rounded tile, in the original order of columns.
@@ -53,6 +47,26 @@ pub(super) struct Tile<'a> {
     pub weights: &'a [f32],
     pub factor: &'a Factor,
     pub spec: Spec<'a>,
+    /// Which weights stay, and the tile's first row in it.
+    pub mask: Option<(&'a Mask, usize)>,
+}
+
+impl Tile<'_> {
+    /// The group of the column at place `j` of the rounding order.
+    fn group_at(&self, j: usize) -> usize {
+        let n = self.factor.columns.len();
+        let place = if self.spec.by_turn {
+            n - 1 - j
+        } else {
+            self.factor.columns[j] as usize
+        };
+        place / self.spec.group
+    }
+
+    fn keeps(&self, row: usize, column: usize) -> bool {
+        self.mask
+            .is_none_or(|(mask, first)| mask.keeps(first + row, column))
+    }
 }
 
 impl Task for Tile<'_> {
@@ -70,9 +84,9 @@ impl Task for Tile<'_> {
         let mut high = n;
         while high > 0 {
             let low = high.saturating_sub(block);
-            let mut now = state.take_in::<FMA, M>(self.factor, low, high);
+            let mut now = take_in::<FMA, M>(&state.work, self.factor, (low, high));
             if self.spec.moving {
-                state.find_params(&self, &now, (n - high) / self.spec.group);
+                state.find_params(&self, &now, low);
             }
             for j in (low..high).rev() {
                 for (strip, now) in now.iter_mut().enumerate() {
@@ -97,9 +111,9 @@ struct State {
 }
 
 impl State {
+    #[inline(always)]
     fn new(tile: &Tile<'_>, n: usize) -> Self {
-        let rows = tile.weights.len() / n;
-        let groups = n / tile.spec.group;
+        let (rows, groups) = (tile.weights.len() / n, n / tile.spec.group);
         let mut out = Rounded {
             codes: vec![0; rows * n],
             scales: vec![1.0; rows * groups],
@@ -112,68 +126,49 @@ impl State {
             .map(|w| f64::from(*w) * f64::from(*w))
             .sum();
         if !tile.spec.moving {
-            let weights = tile.weights.chunks_exact(tile.spec.group);
-            let params = out.scales.iter_mut().zip(&mut out.zeros);
-            for (group, (scale, zero)) in weights.zip(params) {
-                (*scale, *zero) = (tile.spec.params)(group);
-            }
-        }
-        let mut work = vec![vec![[0.0; LANES]; n]; rows.div_ceil(LANES)];
-        for (r, row) in tile.weights.chunks_exact(n).enumerate() {
-            for (lanes, c) in work[r / LANES].iter_mut().zip(&tile.factor.columns) {
-                lanes[r % LANES] = row[*c as usize];
+            for (i, values) in tile.weights.chunks_exact(tile.spec.group).enumerate() {
+                let importance = match tile.spec.importance {
+                    [] => tile.spec.importance,
+                    known => &known[i % groups * tile.spec.group..][..tile.spec.group],
+                };
+                let params = tile
+                    .spec
+                    .grid
+                    .observe(values, importance, tile.spec.observer);
+                out.scales[i] = params.scale;
+                out.zeros[i] = tile.spec.grid.unsigned(params.zero);
             }
         }
         Self {
             n,
             rows,
             groups,
-            work,
+            work: strips(tile.weights, tile.factor),
             out,
         }
     }
 
-    /// The block's weights plus what the errors of all columns from `high` on ask for.
-    #[inline(always)]
-    fn take_in<const FMA: bool, const M: usize>(
-        &self,
-        factor: &Factor,
-        low: usize,
-        high: usize,
-    ) -> Vec<Vec<Lanes>> {
-        let n = self.n;
-        let mut now: Vec<Vec<Lanes>> = self.work.iter().map(|s| s[low..high].to_vec()).collect();
-        for j in (low..high).step_by(M) {
-            let width = M.min(high - j);
-            let mut sums = [[[0.0f32; LANES]; M]; ROWS / LANES];
-            for i in (high..n).step_by(DEPTH) {
-                let len = DEPTH.min(n - i);
-                let left = columns::<M>(&factor.u[j * n + i..], n, width, len);
-                for (sums, strip) in sums.iter_mut().zip(&self.work) {
-                    product::<FMA, M>(&left[..len], &strip[i..i + len], sums);
-                }
-            }
-            for (now, sums) in now.iter_mut().zip(&sums) {
-                for (m, sum) in sums.iter().enumerate().take(width) {
-                    let pivot = factor.u[(j + m) * n + j + m];
-                    add(&mut now[j - low + m], &sum.map(|s| s / pivot));
-                }
-            }
-        }
-        now
-    }
-
     /// Parameters of the group that starts now, from its weights as updated so far.
     #[inline(always)]
-    fn find_params(&mut self, tile: &Tile<'_>, now: &[Vec<Lanes>], group: usize) {
-        let mut values = vec![0.0f32; tile.spec.group];
+    fn find_params(&mut self, tile: &Tile<'_>, now: &[Vec<Lanes>], low: usize) {
+        let spec = tile.spec;
+        let columns = &tile.factor.columns[low..low + spec.group];
+        let known = columns.iter().filter(|_| !spec.importance.is_empty());
+        let importance: Vec<f32> = known.map(|c| spec.importance[*c as usize]).collect();
+        let mut values = vec![0.0f32; spec.group];
         for r in 0..self.rows {
-            let strip = &now[r / LANES];
-            for (v, lanes) in values.iter_mut().zip(strip) {
-                *v = lanes[r % LANES];
+            let lanes = now[r / LANES].iter().map(|lanes| lanes[r % LANES]);
+            for ((v, lane), c) in values.iter_mut().zip(lanes).zip(columns) {
+                *v = if tile.keeps(r, *c as usize) {
+                    lane
+                } else {
+                    0.0
+                };
             }
-            let at = r * self.groups + group;
-            (self.out.scales[at], self.out.zeros[at]) = (tile.spec.params)(&values);
+            let at = r * self.groups + tile.group_at(low);
+            let params = spec.grid.observe(&values, &importance, spec.observer);
+            self.out.scales[at] = params.scale;
+            self.out.zeros[at] = spec.grid.unsigned(params.zero);
         }
     }
 
@@ -193,15 +188,16 @@ impl State {
         const ROUND: f32 = 12_582_912.0;
         let (n, factor) = (self.n, tile.factor);
         let column = factor.columns[j] as usize;
-        let place = if tile.spec.moving { n - 1 - j } else { column };
+        let group = tile.group_at(j);
         let centre = f32::from(1u8 << (tile.spec.bits - 1));
         let first = strip * LANES;
         let live = LANES.min(self.rows - first);
-        let (mut scale, mut zero) = ([1.0f32; LANES], [0.0f32; LANES]);
+        let (mut scale, mut zero, mut keep) = ([1.0f32; LANES], [0.0f32; LANES], [true; LANES]);
         for l in 0..live {
-            let at = (first + l) * self.groups + place / tile.spec.group;
+            let at = (first + l) * self.groups + group;
             scale[l] = self.out.scales[at];
             zero[l] = f32::from(self.out.zeros[at]) - centre;
+            keep[l] = tile.keeps(first + l, column);
         }
         let row = &factor.u[j * n..(j + 1) * n];
         let asked = errors_asked::<FMA>(&row[j + 1..high], &self.work[strip][j + 1..high]);
@@ -211,7 +207,11 @@ impl State {
         for l in 0..LANES {
             let target = now[l] + asked[l] / row[j];
             let q = (target / scale[l] + zero[l]).clamp(-centre, centre - 1.0);
-            let q = (q + ROUND) - ROUND;
+            let q = if keep[l] {
+                (q + ROUND) - ROUND
+            } else {
+                zero[l]
+            };
             let value = (q - zero[l]) * scale[l];
             left[l] = (target - value) * row[j];
             work[l] -= value;
@@ -230,40 +230,4 @@ impl State {
         let lanes = self.work.iter().flatten();
         lanes.map(|l| l.iter().map(square).sum::<f64>()).sum()
     }
-}
-
-/// The first `len` columns of `rows` rows that lie `stride` apart, for `product`.
-#[inline(always)]
-fn columns<const M: usize>(u: &[f32], stride: usize, rows: usize, len: usize) -> [[f32; M]; DEPTH] {
-    let mut out = [[0.0f32; M]; DEPTH];
-    for m in 0..rows {
-        for (column, v) in out.iter_mut().zip(&u[m * stride..][..len]) {
-            column[m] = *v;
-        }
-    }
-    out
-}
-
-/// `Σ_i u[i] · d[i]` over the columns of a block, in four interleaved sums.
-#[inline(always)]
-fn errors_asked<const FMA: bool>(u: &[f32], d: &[Lanes]) -> Lanes {
-    let mut sums = [[0.0f32; LANES]; 4];
-    let ((u4, u_rest), (d4, d_rest)) = (u.as_chunks::<4>(), d.as_chunks::<4>());
-    for (u, d) in u4.iter().zip(d4) {
-        for (sum, (u, d)) in sums.iter_mut().zip(u.iter().zip(d)) {
-            for (s, d) in sum.iter_mut().zip(d) {
-                *s = multiply_add::<FMA>(*u, *d, *s);
-            }
-        }
-    }
-    for (sum, (u, d)) in sums.iter_mut().zip(u_rest.iter().zip(d_rest)) {
-        for (s, d) in sum.iter_mut().zip(d) {
-            *s = multiply_add::<FMA>(*u, *d, *s);
-        }
-    }
-    let mut out = [0.0; LANES];
-    for l in 0..LANES {
-        out[l] = (sums[0][l] + sums[1][l]) + (sums[2][l] + sums[3][l]);
-    }
-    out
 }

@@ -96,6 +96,11 @@ impl Hessian {
             .collect()
     }
 
+    /// One entry of H, after `finish`.
+    pub fn entry(&self, i: usize, j: usize) -> f64 {
+        self.sums[i.max(j)][i.min(j)] * self.scale()
+    }
+
     /// Upper triangle of H with rows and columns in the order of `columns`, `[n, n]` row-major.
     ///
     /// `diagonal` replaces the diagonal, in the original order of columns.
@@ -111,6 +116,16 @@ impl Hessian {
             }
         });
         out
+    }
+
+    /// H for inputs that are divided by `s`, one factor per input; after `finish`.
+    pub fn rescale(&mut self, s: &[f32]) {
+        assert_eq!(s.len(), self.n, "one factor per input");
+        for (row, a) in self.sums.iter_mut().zip(s) {
+            for (sum, b) in row.iter_mut().zip(s) {
+                *sum /= f64::from(*a) * f64::from(*b);
+            }
+        }
     }
 
     fn scale(&self) -> f64 {

@@ -9,6 +9,9 @@ pub enum Order {
     /// weights, so that nothing is stored or paid for at run time.
     #[default]
     Static,
+    /// Groups by their most active column, columns by their activity inside each group (GAR):
+    /// groups stay runs along the row and nothing is stored.
+    GroupAware,
     /// Most active columns first; groups are formed in that order and `g_idx` is stored.
     Group,
     /// As they lie in the row; each group's parameters come from the weights as updated so far.
@@ -19,6 +22,7 @@ impl Order {
     /// Every order with its name.
     pub const ALL: &[(&'static str, Order)] = &[
         ("static", Order::Static),
+        ("gar", Order::GroupAware),
         ("group", Order::Group),
         ("off", Order::Off),
     ];
@@ -40,15 +44,31 @@ impl Order {
         })
     }
 
-    /// Columns from the last one rounded to the first one.
+    /// Columns from the last one rounded to the first one, in groups of `group` along the row.
     ///
     /// `diagonal` is that of the Hessian; equal entries keep the order of the row, so that the
     /// result is the same everywhere.
-    pub fn columns_backwards(self, diagonal: &[f64]) -> Vec<u32> {
+    pub fn columns_backwards(self, diagonal: &[f64], group: usize) -> Vec<u32> {
         let mut columns: Vec<u32> = (0..diagonal.len() as u32).collect();
-        if self != Order::Off {
-            let key = |c: &u32| diagonal[*c as usize];
-            columns.sort_by(|a, b| key(b).total_cmp(&key(a)));
+        let falling = |a: f64, b: f64| b.total_cmp(&a);
+        match self {
+            Order::Off => {}
+            Order::Static | Order::Group => {
+                columns.sort_by(|a, b| falling(diagonal[*a as usize], diagonal[*b as usize]));
+            }
+            Order::GroupAware => {
+                let peaks: Vec<f64> = diagonal
+                    .chunks(group.max(1))
+                    .map(|g| g.iter().copied().fold(f64::NEG_INFINITY, f64::max))
+                    .collect();
+                let key = |c: u32| (peaks[c as usize / group.max(1)], c as usize / group.max(1));
+                columns.sort_by(|a, b| {
+                    let ((peak_a, group_a), (peak_b, group_b)) = (key(*a), key(*b));
+                    falling(peak_a, peak_b)
+                        .then(group_a.cmp(&group_b))
+                        .then(falling(diagonal[*a as usize], diagonal[*b as usize]))
+                });
+            }
         }
         columns.reverse();
         columns
@@ -62,8 +82,18 @@ mod tests {
     #[test]
     fn most_active_column_is_last_of_the_backwards_list() {
         let diagonal = [1.0, 3.0, 0.0, 3.0];
-        assert_eq!(Order::Static.columns_backwards(&diagonal), [2, 0, 3, 1]);
-        assert_eq!(Order::Off.columns_backwards(&diagonal), [3, 2, 1, 0]);
+        assert_eq!(Order::Static.columns_backwards(&diagonal, 4), [2, 0, 3, 1]);
+        assert_eq!(Order::Off.columns_backwards(&diagonal, 4), [3, 2, 1, 0]);
+    }
+
+    #[test]
+    fn groups_stay_together_in_the_group_aware_order() {
+        let diagonal = [1.0, 2.0, 0.5, 9.0, 2.0, 2.0, 4.0];
+        assert_eq!(
+            Order::GroupAware.columns_backwards(&diagonal, 2),
+            [5, 4, 0, 1, 6, 2, 3],
+            "rounded: group 1 (9), the short group 3 (4), groups 0 and 2 (2 each)"
+        );
     }
 
     #[test]

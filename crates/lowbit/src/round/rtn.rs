@@ -1,171 +1,105 @@
 //! Round to nearest: each weight goes to the closest code of its group's grid.
 
-use super::RoundOptions;
-use super::observer::{Grid, Observer};
-use super::simd::{self, Rounded, Row, all_finite};
+use super::observer::{Grid, Observer, relative_importance};
+use super::rows::{self, RoundGroup};
+use super::{RoundOptions, Weights, fp8, table};
 use crate::cpu::Cpu;
 use crate::error::{Code, Error, Result};
-use crate::matrix::{Codes, Floats, Integer, QuantizedMatrix, Scales, Values, Zero};
-use crate::pack;
-use crate::scheme::{Group, Scheme};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use crate::matrix::{Floats, Inputs, Integer, QuantizedMatrix, Scales, Values, Zero};
+use crate::scheme::{Element, Group, Scheme, ZeroPoint};
 
-/// Weights of one task: enough to make its start cheap, few enough to keep threads busy.
-const TASK_WEIGHTS: usize = 1 << 16;
-
-/// Rounds `weight[rows, cols]` to `scheme`.
+/// Rounds `weights` to `scheme`.
+///
+/// Integers are rounded with what `options.observer` finds; the other elements always take the
+/// largest weight of a group to the largest value of the element.
 ///
 /// `nonfinite-weight` with the first place of a NaN or infinity, `qparam` when a scale does not fit
-/// `options.scale_dtype`, `scheme` when the groups do not fit the row. The result is the same for
-/// every instruction set and number of threads.
+/// `options.scale_dtype`, `scheme` when the groups do not fit the matrix. The result is the same
+/// for every instruction set and number of threads.
 pub fn round(
-    weight: &[f32],
-    rows: usize,
-    cols: usize,
+    weights: Weights<'_>,
     scheme: &Scheme,
     options: &RoundOptions,
     cpu: &Cpu,
 ) -> Result<QuantizedMatrix> {
-    assert_eq!(weight.len(), rows * cols, "weight must be [rows, cols]");
+    weights.check()?;
+    match scheme.element {
+        Element::Int => integers(weights, scheme, options, cpu),
+        Element::Fp8 => fp8::round(weights, scheme, options, cpu),
+        Element::Nf4 | Element::Fp4 | Element::Mxfp4 | Element::Nvfp4 => {
+            table::round(weights, scheme, options, cpu)
+        }
+    }
+}
+
+/// Rows of a matrix of `rows` that must be rounded in one call, since they share scales; a cut
+/// must fall on a multiple of it.
+pub fn rows_together(scheme: &Scheme, rows: usize) -> usize {
+    match scheme.group {
+        _ if scheme.nested || scheme.element == Element::Nvfp4 => rows,
+        Group::Tensor => rows,
+        Group::Block { rows: height, .. } => height.min(rows),
+        Group::Row | Group::Run(_) | Group::Flat(_) => 1,
+    }
+}
+
+fn integers(
+    weights: Weights<'_>,
+    scheme: &Scheme,
+    options: &RoundOptions,
+    cpu: &Cpu,
+) -> Result<QuantizedMatrix> {
+    if scheme.zero == ZeroPoint::Float {
+        let what = format!("{scheme} is not rounded to nearest");
+        return Err(Error::new(Code::Scheme, what).remedy("use --method hqq"));
+    }
     if matches!(scheme.group, Group::Tensor) {
         let what = format!("{scheme} has one scale for the whole matrix");
         return Err(Error::new(Code::Scheme, what).remedy("use a scale per row or per group"));
     }
-    if rows == 0 || cols == 0 {
-        return Err(Error::new(
-            Code::Shape,
-            format!("a matrix of {rows} × {cols} is empty"),
-        ));
-    }
-    let group = scheme.group_cols(cols)?;
-    let work = Work {
-        weight,
-        cols,
-        group,
-        bits: scheme.bits,
+    let group = scheme.group_cols(weights.cols)?;
+    let importance = match options.observer {
+        Observer::ImatrixMse => relative_importance(weights.importance),
+        Observer::MinMax | Observer::Mse => None,
+    };
+    let rounder = Nearest {
         grid: Grid::new(scheme, options.scale_dtype),
         observer: options.observer,
-        cpu,
     };
-    let (codes, scales, zeros) = work.round(rows)?;
+    let weights = Weights {
+        importance: importance.as_deref(),
+        ..weights
+    };
+    let rounded = rows::round(weights, (group, scheme.bits), rounder, cpu)?;
     Ok(QuantizedMatrix {
-        rows,
-        cols,
-        inputs: None,
+        rows: weights.rows,
+        cols: weights.cols,
+        inputs: Inputs::of(scheme),
         values: Values::Integer(Integer {
-            codes,
+            codes: rounded.codes,
             group,
-            scales: Scales::Flat(Floats::from_f32(options.scale_dtype, &scales)?),
-            zero: if scheme.is_symmetric() {
-                Zero::Centre
-            } else {
-                Zero::Int(zeros)
+            scales: Scales::Flat(Floats::from_f32(options.scale_dtype, &rounded.scales)?),
+            zero: match scheme.zero {
+                ZeroPoint::None => Zero::Centre,
+                _ => Zero::Int(rounded.zeros.iter().map(|z| *z as u8).collect()),
             },
             group_of_col: None,
         }),
     })
 }
 
-/// A matrix on its way.
-struct Work<'a> {
-    weight: &'a [f32],
-    cols: usize,
-    group: usize,
-    bits: u8,
+/// A group with the parameters that an observer chooses.
+#[derive(Clone, Copy)]
+struct Nearest {
     grid: Grid,
     observer: Observer,
-    cpu: &'a Cpu,
 }
 
-/// The part of the result that one task writes: a few whole rows.
-struct Part<'a> {
-    words: &'a mut [u32],
-    scales: &'a mut [f32],
-    zeros: &'a mut [u8],
-}
-
-impl Work<'_> {
-    fn row(&self, row: usize) -> Row<'_> {
-        Row {
-            weights: &self.weight[row * self.cols..][..self.cols],
-            group: self.group,
-            grid: self.grid,
-            observer: self.observer,
-        }
-    }
-
-    fn task_rows(&self) -> usize {
-        TASK_WEIGHTS.div_ceil(self.cols.max(1))
-    }
-
-    /// Codes, scales and zeros.
-    fn round(&self, rows: usize) -> Result<(Codes, Vec<f32>, Vec<u8>)> {
-        let groups = self.cols / self.group;
-        let row_words = pack::words_len(self.cols, self.bits);
-        let mut words = vec![0; rows * row_words];
-        let mut scales = vec![0.0; rows * groups];
-        let mut zeros = vec![0; rows * groups];
-        let task = self.task_rows();
-        let mut parts: Vec<Part<'_>> = words
-            .chunks_mut(task * row_words)
-            .zip(scales.chunks_mut(task * groups))
-            .zip(zeros.chunks_mut(task * groups))
-            .map(|((words, scales), zeros)| Part {
-                words,
-                scales,
-                zeros,
-            })
-            .collect();
-        let bad_row = AtomicUsize::new(usize::MAX);
-        self.cpu.run_chunks(&mut parts, 1, true, |t, part| {
-            if let Some(row) = self.round_part(t * task, &mut part[0]) {
-                bad_row.fetch_min(row, Ordering::Relaxed);
-            }
-        });
-        match bad_row.into_inner() {
-            usize::MAX => Ok((
-                Codes {
-                    bits: self.bits,
-                    row_words,
-                    words,
-                },
-                scales,
-                zeros,
-            )),
-            row => Err(self.bad(row)),
-        }
-    }
-
-    /// Rounds the rows of one part; gives the first row that cannot be rounded.
-    fn round_part(&self, first: usize, part: &mut Part<'_>) -> Option<usize> {
-        let groups = self.cols / self.group;
-        let row_words = pack::words_len(self.cols, self.bits);
-        let mut codes = vec![0; self.cols];
-        for (i, words) in part.words.chunks_exact_mut(row_words).enumerate() {
-            let row = self.row(first + i);
-            let mut out = Rounded {
-                scales: &mut part.scales[i * groups..][..groups],
-                zeros: &mut part.zeros[i * groups..][..groups],
-                codes: &mut codes,
-            };
-            simd::round(self.cpu.isa, row, &mut out);
-            if !all_finite(out.scales) || !all_finite(row.weights) {
-                return Some(first + i);
-            }
-            pack::pack(&codes, self.bits, words);
-        }
-        None
-    }
-
-    fn bad(&self, row: usize) -> Error {
-        let weights = self.row(row).weights;
-        match weights.iter().position(|w| !w.is_finite()) {
-            Some(col) => {
-                let what = format!("weight [{row}, {col}] is {}", weights[col]);
-                Error::new(Code::NonfiniteWeight, what).remedy("repair or fetch the checkpoint")
-            }
-            None => Error::new(Code::Qparam, format!("a scale of row {row} does not fit"))
-                .remedy("store scales as BF16 or F32"),
-        }
+impl RoundGroup for Nearest {
+    #[inline(always)]
+    fn round(self, values: &[f32], importance: &[f32], codes: &mut [u8]) -> (f32, f32) {
+        let params = self.grid.observe(values, importance, self.observer);
+        self.grid.codes(values, params, codes);
+        (params.scale, f32::from(self.grid.unsigned(params.zero)))
     }
 }

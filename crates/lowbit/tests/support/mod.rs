@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub(crate) mod floats;
+
 use lowbit::container::{safetensors, shards};
 use lowbit::cpu::{Compute, Cpu};
 use lowbit::error::Result;

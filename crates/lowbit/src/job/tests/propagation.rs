@@ -8,7 +8,7 @@ use crate::matrix::{Codes, Floats, Integer, QuantizedMatrix, Scales, Values, Zer
 use crate::model::forward::{LayerCache, Scratch, embed_from, run_block};
 use crate::model::{Block, Stored, weights};
 use crate::round::factor::{Factored, Factoring};
-use crate::round::gptq::Rounding;
+use crate::round::gptq::{Extra, Rounding};
 use crate::round::hessian::Hessian;
 use crate::tensor::{Dtype, Tensor};
 
@@ -120,7 +120,14 @@ fn q_proj_calibrated_on(store: &Store, plan: &Plan, hidden: &[f32]) -> Vec<u32> 
         }
     };
     let (weight, _) = source.matrix(layer.linear.part);
-    let mut rounding = Rounding::new(weight.rows(), weight.cols(), layer.scheme, options).unwrap();
+    let mut rounding = Rounding::new(
+        weight.rows(),
+        weight.cols(),
+        layer.scheme,
+        options,
+        Extra::default(),
+    )
+    .unwrap();
     while !rounding.step(&cpu, weight, &factor) {}
     let (matrix, _) = rounding.finish(&factor).unwrap();
     matrix.integer("the test").unwrap().codes.words.clone()

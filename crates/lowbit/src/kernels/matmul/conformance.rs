@@ -27,7 +27,7 @@ fn magnitudes(x: &[f32], w: &Weight) -> Vec<f64> {
 }
 
 /// The product on `isa` with one and with two threads, which must agree, as must each row alone.
-fn product(isa: Isa, x: &[f32], w: &Weight, what: &str) -> Vec<f32> {
+pub(super) fn product(isa: Isa, x: &[f32], w: &Weight, what: &str) -> Vec<f32> {
     let (rows, cols) = (w.rows(), w.cols());
     let mut y = vec![f32::NAN; x.len() / cols * rows];
     matmul(&Cpu::with_isa(isa), x, w, &mut y);
@@ -42,7 +42,7 @@ fn product(isa: Isa, x: &[f32], w: &Weight, what: &str) -> Vec<f32> {
     y
 }
 
-fn check_f32(isa: Isa, x: &[f32], w: &Weight, what: &str) {
+pub(super) fn check_f32(isa: Isa, x: &[f32], w: &Weight, what: &str) {
     let found = product(isa, x, w, what);
     let wanted = product(Isa::Scalar, x, w, what);
     let magnitudes = magnitudes(x, w);

@@ -74,7 +74,7 @@ pub(super) fn product(
         });
     }
     let at_once = machine::rows_at_once(cpu.isa);
-    let x = interleave(cpu, m, width, at_once, |row, k| x[row * width + k]);
+    let x = interleave(cpu, x, width, at_once, 1.0);
     let job = Gemm {
         w,
         x: &x,
@@ -103,7 +103,7 @@ pub(super) fn gram(cpu: &Cpu, x: &[f32], n: usize, h: &mut [f32]) {
     let at_once = machine::rows_at_once(cpu.isa);
     for x in x.chunks(BLOCK * n) {
         let width = x.len() / n;
-        let transposed = interleave(cpu, n, width, at_once, |row, k| x[k * n + row]);
+        let transposed = transpose(cpu, x, n, at_once);
         let job = Gemm {
             w: Source::Rows { values: x, n },
             x: &transposed,
@@ -122,7 +122,7 @@ pub(super) fn gemm_sub(cpu: &Cpu, a: &[f32], b: &[f32], n: usize, c: &mut [f32],
     let width = b.len() / n;
     let m = a.len() / width;
     let at_once = machine::rows_at_once(cpu.isa);
-    let negated = interleave(cpu, m, width, at_once, |row, k| -a[row * width + k]);
+    let negated = interleave(cpu, a, width, at_once, -1.0);
     let job = Gemm {
         w: Source::Rows { values: b, n },
         x: &negated,
@@ -149,25 +149,58 @@ fn tasks(cpu: &Cpu, rows: usize, work: usize, task: impl Fn(Range<usize>) + Sync
     });
 }
 
-/// Inputs in blocks of `3 · at_once` rows, columns outermost inside a block; the last block is
-/// padded to a multiple of `at_once` rows.
-fn interleave(
-    cpu: &Cpu,
-    m: usize,
-    width: usize,
-    at_once: usize,
-    value: impl Fn(usize, usize) -> f32 + Sync + Send,
-) -> Vec<f32> {
-    let block = 3 * at_once;
+/// Inputs `[m, width]` times `sign` in blocks of `3 · at_once` rows, columns outermost inside a
+/// block; the last block is padded to a multiple of `at_once` rows.
+fn interleave(cpu: &Cpu, x: &[f32], width: usize, at_once: usize, sign: f32) -> Vec<f32> {
+    let (block, m) = (3 * at_once, x.len() / width);
     let mut out = vec![0.0; m.next_multiple_of(at_once) * width];
     let parallel = out.len() >= PARALLEL_FROM / 16;
     cpu.run_chunks(&mut out, block * width, parallel, |b, out| {
-        let rows = out.len() / width;
-        let real = rows.min(m - b * block);
-        for (k, out) in out.chunks_exact_mut(rows).enumerate() {
-            for (j, out) in out[..real].iter_mut().enumerate() {
-                *out = value(b * block + j, k);
+        let from = b * block * width;
+        let x = &x[from..(from + block * width).min(x.len())];
+        match (x.len() / width, out.len() / width) {
+            (12, _) => turn::<12>(x, width, sign, out),
+            (6, 6) => turn::<6>(x, width, sign, out),
+            (3, 3) => turn::<3>(x, width, sign, out),
+            (_, rows) => {
+                for (j, row) in x.chunks_exact(width).enumerate() {
+                    let places = out[j..].iter_mut().step_by(rows);
+                    places.zip(row).for_each(|(out, v)| *out = v * sign);
+                }
             }
+        }
+    });
+    out
+}
+
+/// The transpose of `M` whole rows, a few columns at a time so that both sides stay in cache.
+#[inline(never)]
+fn turn<const M: usize>(x: &[f32], width: usize, sign: f32, out: &mut [f32]) {
+    const COLUMNS: usize = 16;
+    let mut rows = [[0.0f32; COLUMNS]; M];
+    for (at, out) in out.chunks_mut(COLUMNS * M).enumerate() {
+        let len = out.len() / M;
+        for (row, x) in rows.iter_mut().zip(x.chunks_exact(width)) {
+            row[..len].copy_from_slice(&x[at * COLUMNS..][..len]);
+        }
+        for (k, out) in out.as_chunks_mut::<M>().0.iter_mut().enumerate() {
+            for (out, row) in out.iter_mut().zip(&rows) {
+                *out = row[k] * sign;
+            }
+        }
+    }
+}
+
+/// What [`interleave`] makes of the transpose of `x [width, n]`.
+fn transpose(cpu: &Cpu, x: &[f32], n: usize, at_once: usize) -> Vec<f32> {
+    let (block, width) = (3 * at_once, x.len() / n);
+    let mut out = vec![0.0; n.next_multiple_of(at_once) * width];
+    let parallel = out.len() >= PARALLEL_FROM / 16;
+    cpu.run_chunks(&mut out, block * width, parallel, |b, out| {
+        let rows = out.len() / width;
+        let real = rows.min(n - b * block);
+        for (out, x) in out.chunks_exact_mut(rows).zip(x.chunks_exact(n)) {
+            out[..real].copy_from_slice(&x[b * block..][..real]);
         }
     });
     out

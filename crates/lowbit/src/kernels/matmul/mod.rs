@@ -14,9 +14,16 @@
 //! **int8 mode.** Inputs are rounded per group ([`inputs`]), products of a group are summed as
 //! integers, groups are combined in order by one multiplication and one addition, never fused. The
 //! bits are the same on every instruction set and equal to [`scalar`]'s.
+//!
+//! **Rounded inputs.** A matrix that says how its inputs are rounded ([`crate::matrix::Inputs`])
+//! rounds them first, in both modes to the same values ([`activations`]).
 
+pub mod activations;
+mod arrange;
 #[cfg(test)]
 mod conformance;
+#[cfg(test)]
+mod conformance_kinds;
 mod gemm;
 #[cfg(feature = "gpu")]
 pub(crate) mod gpu;
@@ -38,10 +45,12 @@ mod simd_neon;
 mod simd_wasm;
 mod weight;
 
-pub use weight::{Dense, PADDING, Packed, Weight, Zeros};
+pub use weight::{Decode, Dense, PADDING, Packed, Weight, Zeros};
 
 use crate::cpu::{Compute, Cpu, Isa};
+use crate::scheme::{Element, Scheme, ZeroPoint};
 use gemm::Source;
+use std::borrow::Cow;
 
 /// Columns that are summed before the sum is added to the output.
 pub const BLOCK: usize = 256;
@@ -59,16 +68,36 @@ pub fn matmul(cpu: &Cpu, x: &[f32], w: &Weight, y: &mut [f32]) {
         Weight::Dense(w) if scalar => scalar::dense(x, w, y),
         Weight::Dense(w) => gemm::product(cpu, x, cols, Source::Dense(w), rows, y),
         Weight::Packed(w) if w.compute == Compute::Int8 => {
-            let x = inputs::round(cpu, x, w);
+            let x = match &w.inputs {
+                Some(own) => activations::round(cpu, x, w, own),
+                None => inputs::round(cpu, x, w),
+            };
             if scalar {
                 scalar::packed_int8(&x, w, y);
             } else {
                 gemm::product_int8(cpu, &x, w, y);
             }
         }
-        Weight::Packed(w) if scalar => scalar::packed(&inputs::arrange(x, w), w, y),
-        Weight::Packed(w) => gemm::product_packed(cpu, x, w, y),
+        Weight::Packed(w) => {
+            let x = match &w.inputs {
+                Some(own) => Cow::Owned(activations::fake_quantize(cpu, x, cols, own)),
+                None => Cow::Borrowed(x),
+            };
+            if scalar {
+                scalar::packed(&inputs::arrange(&x, w), w, y);
+            } else {
+                gemm::product_packed(cpu, &x, w, y);
+            }
+        }
     }
+}
+
+/// Whether the GPU multiplies matrices of a scheme: integers with integer zero points for inputs
+/// that are left alone.
+pub fn has_shader(scheme: &Scheme) -> bool {
+    scheme.element == Element::Int
+        && scheme.zero != ZeroPoint::Float
+        && scheme.activations.is_none()
 }
 
 /// Adds `x[m, n]ᵀ · x` into the lower triangle of `h[n, n]`.

@@ -46,7 +46,7 @@ pub enum Lanes {
 
 impl Lanes {
     /// Interleaves a row-major matrix `[rows, cols]`; element (r, j) of the result is element
-    /// `source(r, j)` of `values`.
+    /// `source(r, j)` of `values`. Floats of one byte are widened.
     pub fn interleave(
         values: &Floats,
         rows: usize,
@@ -56,7 +56,7 @@ impl Lanes {
         let len = rows.div_ceil(ROWS) * cols;
         let mut singles = vec![];
         let mut halves = vec![];
-        let wide = matches!(values, Floats::F32(_));
+        let wide = !matches!(values, Floats::F16(_) | Floats::Bf16(_));
         singles.resize(if wide { len } else { 0 }, Singles::default());
         halves.resize(if wide { 0 } else { len }, Halves::default());
         for r in 0..rows {
@@ -64,15 +64,15 @@ impl Lanes {
             for j in 0..cols {
                 let (i, at) = (source(r, j), panel * cols + j);
                 match values {
-                    Floats::F32(v) => singles[at].0[lane] = v[i],
                     Floats::F16(v) | Floats::Bf16(v) => halves[at].0[lane] = v[i],
+                    _ => singles[at].0[lane] = values.get(i),
                 }
             }
         }
         match values {
-            Floats::F32(_) => Self::F32(singles),
             Floats::F16(_) => Self::F16(halves),
             Floats::Bf16(_) => Self::Bf16(halves),
+            _ => Self::F32(singles),
         }
     }
 
@@ -109,6 +109,18 @@ impl Lanes {
             Self::F16(v) | Self::Bf16(v) => size_of_val(v.as_slice()),
         }
     }
+}
+
+/// Kernels by what codes stand for: numbers of 4 or 8 bits, places in a table, E4M3. The low digit
+/// is the number of bits.
+pub(super) const NIBBLE: u8 = 0x04;
+pub(super) const BYTE: u8 = 0x08;
+pub(super) const TABLE: u8 = 0x14;
+pub(super) const E4M3: u8 = 0x18;
+
+/// Bits of a kernel's codes.
+pub(super) const fn bits_of(kind: u8) -> u8 {
+    kind & 15
 }
 
 /// Codes in one word.

@@ -23,6 +23,8 @@ pub(super) trait Simd: Copy {
     type I: Copy;
     /// Four 8-bit inputs, the same in every lane.
     type Quad: Copy;
+    /// Sixteen f32 to look up.
+    type Table: Copy;
 
     /// The same value in every lane.
     unsafe fn splat(v: f32) -> Self::F;
@@ -60,6 +62,13 @@ pub(super) trait Simd: Copy {
     /// Bits `shift .. shift + 8` of each word, as floats.
     unsafe fn byte(v: Self::I, shift: u32) -> Self::F;
 
+    /// Reads a table of sixteen f32.
+    unsafe fn table(p: *const f32) -> Self::Table;
+    /// The value of `table` for bits `shift .. shift + 4` of each word.
+    unsafe fn look_up(table: Self::Table, v: Self::I, shift: u32) -> Self::F;
+    /// The E4M3 in bits `shift .. shift + 8` of each word; what would be NaN is ±480.
+    unsafe fn e4m3(v: Self::I, shift: u32) -> Self::F;
+
     /// Asks for a cache line to be read soon; any address is allowed.
     fn prefetch(_line: *const u8) {}
 
@@ -70,6 +79,9 @@ pub(super) trait Simd: Copy {
     /// `acc + Σ (bytes − BIAS8) · x`, exact.
     unsafe fn dot8(acc: Self::I, codes: Self::I, x: Self::Quad) -> Self::I;
 }
+
+/// What turns the magnitude of an E4M3, put at its place in an f32, into its value: 2^120.
+pub(super) const E4M3_SCALE: f32 = f32::from_bits((127 + 120) << 23);
 
 /// Implements methods of [`Simd`] whose bodies are single expressions over intrinsics.
 macro_rules! methods {
@@ -166,6 +178,16 @@ impl<'a> Out<'a> {
             self.columns.min(row + 1)
         } else {
             self.columns
+        }
+    }
+
+    /// Asks for the vectors that [`Out::add`] will add to: rows lie too far apart for the
+    /// hardware to foresee.
+    #[inline(always)]
+    pub(super) fn prefetch<S: Simd, const N: usize>(&self, row: usize, panel: usize) {
+        for i in 0..N {
+            let at = row * self.stride + panel * ROWS + i * S::LANES;
+            S::prefetch(self.at.wrapping_add(at).cast());
         }
     }
 

@@ -1,7 +1,7 @@
 //! x86-64 with AVX2, FMA and F16C: 8 lanes; AVX-VNNI's dot product where the host has it.
 
 use super::gemm::Gemm;
-use super::simd::{Simd, methods};
+use super::simd::{E4M3_SCALE, Simd, methods};
 use super::simd_gemm;
 use super::simd_gemv::{self, Gemv};
 use super::simd_int8::{self, Job};
@@ -19,6 +19,7 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
     type F = __m256;
     type I = __m256i;
     type Quad = __m256i;
+    type Table = [__m256; 2];
 
     #[inline(always)]
     fn prefetch(line: *const u8) {
@@ -52,6 +53,22 @@ impl<const VNNI: bool> Simd for Avx2<VNNI> {
         byte(v: __m256i, shift: u32) -> __m256 = {
             let code = _mm256_srlv_epi32(v, _mm256_set1_epi32(shift as i32));
             _mm256_cvtepi32_ps(_mm256_and_si256(code, _mm256_set1_epi32(255)))
+        };
+        table(p: *const f32) -> [__m256; 2] = [_mm256_loadu_ps(p), _mm256_loadu_ps(p.add(8))];
+        // The permutation looks at the lowest three bits; the fourth, moved to the sign, chooses.
+        look_up(table: [__m256; 2], v: __m256i, shift: u32) -> __m256 = {
+            let code = _mm256_srlv_epi32(v, _mm256_set1_epi32(shift as i32));
+            let low = _mm256_permutevar8x32_ps(table[0], code);
+            let high = _mm256_permutevar8x32_ps(table[1], code);
+            _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32::<28>(code)))
+        };
+        e4m3(v: __m256i, shift: u32) -> __m256 = {
+            let code = _mm256_srlv_epi32(v, _mm256_set1_epi32(shift as i32));
+            let magnitude = _mm256_and_si256(code, _mm256_set1_epi32(0x7f));
+            let scaled = _mm256_castsi256_ps(_mm256_slli_epi32::<20>(magnitude));
+            let value = _mm256_mul_ps(scaled, _mm256_set1_ps(E4M3_SCALE));
+            let sign = _mm256_slli_epi32::<24>(_mm256_and_si256(code, _mm256_set1_epi32(0x80)));
+            _mm256_or_ps(value, _mm256_castsi256_ps(sign))
         };
         quad(p: *const i8) -> __m256i = _mm256_set1_epi32(p.cast::<i32>().read_unaligned());
         // Nibbles keep pair sums at 2 · 2 · 15 · 127 = 7620, far from what 16 bits saturate at.

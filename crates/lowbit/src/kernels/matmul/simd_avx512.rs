@@ -1,7 +1,7 @@
 //! x86-64 with AVX-512 F, BW, VL and VNNI: 16 lanes.
 
 use super::gemm::Gemm;
-use super::simd::{Simd, methods};
+use super::simd::{E4M3_SCALE, Simd, methods};
 use super::simd_gemv::{self, Gemv};
 use super::simd_int8::{self, Job};
 use super::{panel, simd_gemm};
@@ -19,6 +19,7 @@ impl Simd for Avx512 {
     type F = __m512;
     type I = __m512i;
     type Quad = __m512i;
+    type Table = __m512;
 
     #[inline(always)]
     fn prefetch(line: *const u8) {
@@ -56,6 +57,17 @@ impl Simd for Avx512 {
         byte(v: __m512i, shift: u32) -> __m512 = {
             let byte = _mm512_srlv_epi32(v, _mm512_set1_epi32(shift as i32));
             _mm512_cvtepi32_ps(_mm512_and_si512(byte, _mm512_set1_epi32(255)))
+        };
+        table(p: *const f32) -> __m512 = _mm512_loadu_ps(p);
+        look_up(table: __m512, v: __m512i, shift: u32) -> __m512 =
+            _mm512_permutexvar_ps(_mm512_srlv_epi32(v, _mm512_set1_epi32(shift as i32)), table);
+        e4m3(v: __m512i, shift: u32) -> __m512 = {
+            let code = _mm512_srlv_epi32(v, _mm512_set1_epi32(shift as i32));
+            let magnitude = _mm512_and_si512(code, _mm512_set1_epi32(0x7f));
+            let scaled = _mm512_castsi512_ps(_mm512_slli_epi32::<20>(magnitude));
+            let value = _mm512_mul_ps(scaled, _mm512_set1_ps(E4M3_SCALE));
+            let sign = _mm512_slli_epi32::<24>(_mm512_and_si512(code, _mm512_set1_epi32(0x80)));
+            _mm512_castsi512_ps(_mm512_or_si512(_mm512_castps_si512(value), sign))
         };
         quad(p: *const i8) -> __m512i = _mm512_set1_epi32(p.cast::<i32>().read_unaligned());
         dot4(acc: __m512i, codes: __m512i, low: __m512i, high: __m512i) -> __m512i = {

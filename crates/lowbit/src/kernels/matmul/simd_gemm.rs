@@ -3,9 +3,9 @@
 
 use super::BLOCK;
 use super::gemm::{Gemm, Source};
-use super::panel::{Lanes, ROWS, Singles, codes_per_word};
+use super::panel::{BYTE, E4M3, Lanes, NIBBLE, ROWS, Singles, TABLE, bits_of, codes_per_word};
 use super::simd::{Simd, load_lanes, vectors};
-use super::simd_gemv::{plane, scale_and_zero};
+use super::simd_gemv::{plane, scale_and_zero, table};
 use super::weight::{Packed, Zeros};
 use std::ops::Range;
 
@@ -110,6 +110,9 @@ unsafe fn micro<S: Simd, const N: usize, const P: usize, const M: usize>(
     block: &Range<usize>,
     tile: &Tile<P>,
 ) {
+    for row in row..(row + M).min(job.m) {
+        job.out.prefetch::<S, N>(row, panel);
+    }
     // SAFETY: packed inputs hold `M` values for each column from `row · width` on.
     unsafe {
         let mut x = job.x.as_ptr().add(row * job.width + block.start * M);
@@ -183,11 +186,14 @@ unsafe fn widen<S: Simd, const P: usize>(
             }
         }
         // SAFETY: as this function.
-        Source::Packed(w) if w.bits == 4 => unsafe {
-            widen_codes::<S, P, 4>(w, panel, p, block, tile);
+        Source::Packed(w) => unsafe {
+            match w.kind() {
+                NIBBLE => widen_codes::<S, P, NIBBLE>(w, panel, p, block, tile),
+                TABLE => widen_codes::<S, P, TABLE>(w, panel, p, block, tile),
+                E4M3 => widen_codes::<S, P, E4M3>(w, panel, p, block, tile),
+                _ => widen_codes::<S, P, BYTE>(w, panel, p, block, tile),
+            }
         },
-        // SAFETY: as this function.
-        Source::Packed(w) => unsafe { widen_codes::<S, P, 8>(w, panel, p, block, tile) },
         Source::Rows { values, n } => {
             let columns = panel * ROWS..(panel * ROWS + ROWS).min(*n);
             for (k, tile) in block.clone().zip(tile) {
@@ -232,14 +238,16 @@ unsafe fn spread<S: Simd, const P: usize, const KIND: u8>(
 /// # Safety
 /// As [`widen`]; the block starts at a step.
 #[inline(always)]
-unsafe fn widen_codes<S: Simd, const P: usize, const BITS: u8>(
+unsafe fn widen_codes<S: Simd, const P: usize, const KIND: u8>(
     w: &Packed,
     panel: usize,
     p: usize,
     block: &Range<usize>,
     tile: &mut Tile<P>,
 ) {
-    let per = codes_per_word(BITS);
+    let per = codes_per_word(bits_of(KIND));
+    // SAFETY: as this function.
+    let table = unsafe { table::<S>(w) };
     let steps = block.start / per..block.end / per;
     for i in 0..vectors::<S>() {
         // SAFETY: panel, steps and groups exist; the tile holds a whole block.
@@ -260,7 +268,7 @@ unsafe fn widen_codes<S: Simd, const P: usize, const BITS: u8>(
                     let c = S::load_words(codes);
                     codes = codes.add(ROWS);
                     for j in 0..per {
-                        let value = S::mul(scale, S::sub(plane::<S, BITS>(c, j), zero));
+                        let value = S::mul(scale, S::sub(plane::<S, KIND>(c, j, table), zero));
                         S::store(to, S::sub(value, minimum));
                         to = to.add(P * ROWS);
                     }

@@ -2,9 +2,9 @@
 
 use super::BLOCK;
 use super::gemm::Source;
-use super::panel::{Lanes, ROWS, codes_per_word, shift_of};
+use super::panel::{BYTE, E4M3, Lanes, NIBBLE, ROWS, TABLE, bits_of, codes_per_word, shift_of};
 use super::simd::{Out, Simd, load_lanes, vectors};
-use super::weight::{Packed, Zeros};
+use super::weight::{Decode, Packed, Zeros};
 use std::ops::Range;
 
 /// One product with few rows of inputs.
@@ -61,10 +61,12 @@ unsafe fn gemv_tile<S: Simd, const N: usize, const M: usize>(job: &Gemv<'_>, pan
         unsafe {
             let sums = match job.w {
                 Source::Dense(w) => dense_block::<S, N, M>(&w.values, job.x, panel, block),
-                Source::Packed(w) if w.bits == 4 => {
-                    packed_block::<S, N, M, 4>(w, job.x, panel, block)
-                }
-                Source::Packed(w) => packed_block::<S, N, M, 8>(w, job.x, panel, block),
+                Source::Packed(w) => match w.kind() {
+                    NIBBLE => packed_block::<S, N, M, NIBBLE>(w, job.x, panel, block),
+                    TABLE => packed_block::<S, N, M, TABLE>(w, job.x, panel, block),
+                    E4M3 => packed_block::<S, N, M, E4M3>(w, job.x, panel, block),
+                    _ => packed_block::<S, N, M, BYTE>(w, job.x, panel, block),
+                },
                 Source::Rows { .. } => unreachable!("plain rows go through gemm"),
             };
             for (m, sums) in sums.iter().enumerate() {
@@ -106,16 +108,17 @@ unsafe fn dense_block<S: Simd, const N: usize, const M: usize>(
 /// # Safety
 /// As [`gemv`]; `block` is inside the padded columns and starts at a step.
 #[inline(always)]
-unsafe fn packed_block<S: Simd, const N: usize, const M: usize, const BITS: u8>(
+unsafe fn packed_block<S: Simd, const N: usize, const M: usize, const KIND: u8>(
     w: &Packed,
     x: &[f32],
     panel: usize,
     block: Range<usize>,
 ) -> [[S::F; N]; M] {
-    let (per, steps) = (codes_per_word(BITS), w.steps());
+    let (per, steps) = (codes_per_word(bits_of(KIND)), w.steps());
     let mut k = block.start;
     // SAFETY: panel, groups and columns exist.
     unsafe {
+        let table = table::<S>(w);
         // Pointers that move, because index arithmetic is checked for overflow.
         let mut codes = [w.codes.as_ptr().cast::<u32>(); N];
         for (i, codes) in codes.iter_mut().enumerate() {
@@ -140,7 +143,7 @@ unsafe fn packed_block<S: Simd, const N: usize, const M: usize, const BITS: u8>(
                     let c = S::load_words(*codes);
                     *codes = codes.add(ROWS);
                     for p in 0..per {
-                        let weight = S::mul(scale, S::sub(plane::<S, BITS>(c, p), zero));
+                        let weight = S::mul(scale, S::sub(plane::<S, KIND>(c, p, table), zero));
                         for (sums, inputs) in sums.iter_mut().zip(&inputs) {
                             sums[i] = S::fma(weight, S::splat(*inputs.add(p)), sums[i]);
                         }
@@ -156,18 +159,40 @@ unsafe fn packed_block<S: Simd, const N: usize, const M: usize, const BITS: u8>(
     }
 }
 
-/// Code `p` of each word, as floats.
+/// The table that codes are looked up in; any values for codes that are none.
 ///
 /// # Safety
 /// As [`Simd`].
 #[inline(always)]
-pub(super) unsafe fn plane<S: Simd, const BITS: u8>(codes: S::I, p: usize) -> S::F {
+pub(super) unsafe fn table<S: Simd>(w: &Packed) -> S::Table {
+    const NONE: [f32; 16] = [0.0; 16];
+    // SAFETY: both hold sixteen values.
+    unsafe {
+        match &w.decode {
+            Decode::Table(values) => S::table(values.as_ptr()),
+            _ => S::table(NONE.as_ptr()),
+        }
+    }
+}
+
+/// What code `p` of each word stands for, as floats.
+///
+/// # Safety
+/// As [`Simd`].
+#[inline(always)]
+pub(super) unsafe fn plane<S: Simd, const KIND: u8>(
+    codes: S::I,
+    p: usize,
+    table: S::Table,
+) -> S::F {
+    let shift = shift_of(bits_of(KIND), p);
     // SAFETY: register arithmetic only.
     unsafe {
-        if BITS == 4 {
-            S::nibble(codes, shift_of(4, p))
-        } else {
-            S::byte(codes, shift_of(8, p))
+        match KIND {
+            NIBBLE => S::nibble(codes, shift),
+            TABLE => S::look_up(table, codes, shift),
+            E4M3 => S::e4m3(codes, shift),
+            _ => S::byte(codes, shift),
         }
     }
 }

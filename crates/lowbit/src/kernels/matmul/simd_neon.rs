@@ -2,7 +2,7 @@
 //! integers in fewer steps.
 
 use super::gemm::Gemm;
-use super::simd::{Simd, methods};
+use super::simd::{E4M3_SCALE, Simd, methods};
 use super::simd_gemm;
 use super::simd_gemv::{self, Gemv};
 use super::simd_int8::{self, Job};
@@ -20,6 +20,7 @@ impl<const DOT: bool> Simd for Neon<DOT> {
     type F = float32x4_t;
     type I = uint32x4_t;
     type Quad = int8x16_t;
+    type Table = uint8x16x4_t;
 
     methods! {
         splat(v: f32) -> float32x4_t = vdupq_n_f32(v);
@@ -49,6 +50,21 @@ impl<const DOT: bool> Simd for Neon<DOT> {
         byte(v: uint32x4_t, shift: u32) -> float32x4_t = {
             let code = vshlq_u32(v, vdupq_n_s32(-(shift as i32)));
             vcvtq_f32_u32(vandq_u32(code, vdupq_n_u32(255)))
+        };
+        table(p: *const f32) -> uint8x16x4_t = vld1q_u8_x4(p.cast());
+        // Each byte of a value is looked up: value c has the bytes 4c to 4c + 3.
+        look_up(table: uint8x16x4_t, v: uint32x4_t, shift: u32) -> float32x4_t = {
+            let code = vandq_u32(vshlq_u32(v, vdupq_n_s32(-(shift as i32))), vdupq_n_u32(15));
+            let first = vmulq_u32(code, vdupq_n_u32(0x0404_0404));
+            let bytes = vreinterpretq_u8_u32(vaddq_u32(first, vdupq_n_u32(0x0302_0100)));
+            vreinterpretq_f32_u8(vqtbl4q_u8(table, bytes))
+        };
+        e4m3(v: uint32x4_t, shift: u32) -> float32x4_t = {
+            let code = vshlq_u32(v, vdupq_n_s32(-(shift as i32)));
+            let magnitude = vshlq_n_u32::<20>(vandq_u32(code, vdupq_n_u32(0x7f)));
+            let value = vmulq_n_f32(vreinterpretq_f32_u32(magnitude), E4M3_SCALE);
+            let sign = vshlq_n_u32::<24>(vandq_u32(code, vdupq_n_u32(0x80)));
+            vreinterpretq_f32_u32(vorrq_u32(vreinterpretq_u32_f32(value), sign))
         };
         quad(p: *const i8) -> int8x16_t =
             vreinterpretq_s8_s32(vdupq_n_s32(p.cast::<i32>().read_unaligned()));

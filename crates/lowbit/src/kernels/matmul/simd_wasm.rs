@@ -2,7 +2,7 @@
 //! crate's feature `relaxed-simd`, which gives the same integers in fewer steps.
 
 use super::gemm::Gemm;
-use super::simd::{Simd, methods};
+use super::simd::{E4M3_SCALE, Simd, methods};
 use super::simd_gemm;
 use super::simd_gemv::{self, Gemv};
 use super::simd_int8::{self, Job};
@@ -29,6 +29,7 @@ impl Simd for Simd128 {
     type F = v128;
     type I = v128;
     type Quad = Quad;
+    type Table = [v128; 4];
 
     methods! {
         splat(v: f32) -> v128 = f32x4_splat(v);
@@ -60,6 +61,27 @@ impl Simd for Simd128 {
             f32x4_convert_i32x4(v128_and(u32x4_shr(v, shift), u32x4_splat(15)));
         byte(v: v128, shift: u32) -> v128 =
             f32x4_convert_i32x4(v128_and(u32x4_shr(v, shift), u32x4_splat(255)));
+        table(p: *const f32) -> [v128; 4] = {
+            let p: *const v128 = p.cast();
+            [v128_load(p), v128_load(p.add(1)), v128_load(p.add(2)), v128_load(p.add(3))]
+        };
+        // Each byte of a value is looked up: value c has the bytes 4c to 4c + 3. A place outside a
+        // quarter of the table gives zero there.
+        look_up(table: [v128; 4], v: v128, shift: u32) -> v128 = {
+            let code = v128_and(u32x4_shr(v, shift), u32x4_splat(15));
+            let first = i32x4_mul(code, u32x4_splat(0x0404_0404));
+            let bytes = i32x4_add(first, u32x4_splat(0x0302_0100));
+            let quarter = |q: usize| {
+                i8x16_swizzle(table[q], i8x16_sub(bytes, u8x16_splat(16 * q as u8)))
+            };
+            v128_or(v128_or(quarter(0), quarter(1)), v128_or(quarter(2), quarter(3)))
+        };
+        e4m3(v: v128, shift: u32) -> v128 = {
+            let code = u32x4_shr(v, shift);
+            let magnitude = u32x4_shl(v128_and(code, u32x4_splat(0x7f)), 20);
+            let value = f32x4_mul(magnitude, f32x4_splat(E4M3_SCALE));
+            v128_or(value, u32x4_shl(v128_and(code, u32x4_splat(0x80)), 24))
+        };
         quad(p: *const i8) -> Quad = {
             let bytes = v128_load32_splat(p.cast());
             Quad {

@@ -1,21 +1,10 @@
-//! Matrices in the form that kernels read, and the way there from their stored forms.
+//! Matrices in the form that kernels read; `arrange.rs` makes it from stored forms.
 
 use super::panel::{self, Lanes, ROWS, Words};
-use crate::cpu::{Compute, Isa};
+use crate::cpu::Compute;
 use crate::error::{Code, Error, Result};
-use crate::matrix::{Floats, Integer, QuantizedMatrix, Scales, Zero};
-use crate::pack::codes_from_words;
-use crate::tensor::TensorRef;
-
-/// Groups longer than this are cut, so that one input scale covers few inputs and integer sums of
-/// 8-bit codes stay far below 2³¹.
-const GROUP_MAX: usize = 256;
-
-/// Length of the pieces that longer groups are cut into.
-const PIECE: usize = 128;
-
-/// Padded groups are a multiple of this, so that a step of 8 columns has one scale.
-const STEP: usize = 8;
+use crate::matrix::Inputs;
+use crate::minifloat::f32_from_e4m3;
 
 /// Marks a padded column in [`Packed::columns`]; its input counts as zero.
 pub const PADDING: u32 = u32::MAX;
@@ -53,6 +42,17 @@ pub enum Zeros {
     Min(Lanes),
 }
 
+/// What the codes of a packed matrix stand for.
+#[derive(Debug, Clone)]
+pub enum Decode {
+    /// Themselves.
+    Number,
+    /// Values of a table.
+    Table(Box<[f32; 16]>),
+    /// E4M3 floats.
+    E4m3,
+}
+
 /// A quantized matrix in panels.
 #[derive(Debug, Clone)]
 pub struct Packed {
@@ -64,6 +64,10 @@ pub struct Packed {
     pub compute: Compute,
     /// Bits of a packed code: 8, or 4 for codes of 2, 3 and 4 bits.
     pub bits: u8,
+    /// What codes stand for.
+    pub decode: Decode,
+    /// How inputs are rounded before the product.
+    pub inputs: Option<Inputs>,
     /// Columns of a group after padding; a multiple of 8.
     pub group: usize,
     /// Groups of a row.
@@ -97,10 +101,25 @@ impl Packed {
         (words.0[row % ROWS] >> panel::shift_of(self.bits, k % per)) & mask
     }
 
+    /// Which kernel reads it: a constant of [`panel`].
+    pub(super) fn kind(&self) -> u8 {
+        match (&self.decode, self.bits) {
+            (Decode::Number, 4) => panel::NIBBLE,
+            (Decode::Number, _) => panel::BYTE,
+            (Decode::Table(_), _) => panel::TABLE,
+            (Decode::E4m3, _) => panel::E4M3,
+        }
+    }
+
     /// The weight of `row` at padded column `k`, rounded as `dequantize_row` does.
     pub fn value(&self, row: usize, k: usize) -> f32 {
         let (at, lane) = ((row / ROWS) * self.groups + k / self.group, row % ROWS);
-        let (q, s) = (self.code(row, k) as f32, self.scales.get(at, lane));
+        let (code, s) = (self.code(row, k), self.scales.get(at, lane));
+        let q = match &self.decode {
+            Decode::Number => code as f32,
+            Decode::Table(values) => values[code as usize],
+            Decode::E4m3 => f32_from_e4m3(code as u8),
+        };
         match &self.zeros {
             Zeros::Centre(z) => s * (q - *z as f32),
             Zeros::Int(z) => s * (q - f32::from(z[at][lane])),
@@ -110,120 +129,7 @@ impl Packed {
     }
 }
 
-/// Where the padded columns of a packed matrix come from.
-struct Plan {
-    group: usize,
-    /// Group of the source for each packed group.
-    source: Vec<usize>,
-    columns: Vec<u32>,
-}
-
-impl Plan {
-    /// Sorts columns by group, cuts long groups, pads each piece to the longest one.
-    fn new(m: &Integer, cols: usize) -> Self {
-        let mut members = vec![Vec::new(); cols / m.group];
-        for j in 0..cols {
-            let g = m
-                .group_of_col
-                .as_ref()
-                .map_or(j / m.group, |g| g[j] as usize);
-            members[g].push(j as u32);
-        }
-        let longest = members.iter().map(Vec::len).max().unwrap_or(0);
-        let piece = if longest > GROUP_MAX { PIECE } else { longest };
-        let group = piece.next_multiple_of(STEP);
-        let (mut source, mut columns) = (vec![], vec![]);
-        for (g, members) in members.iter().enumerate() {
-            for part in members.chunks(piece) {
-                source.push(g);
-                columns.extend_from_slice(part);
-                columns.resize(source.len() * group, PADDING);
-            }
-        }
-        Self {
-            group,
-            source,
-            columns,
-        }
-    }
-}
-
 impl Weight {
-    /// Takes a dense matrix; `dtype` unless it is F32, F16 or BF16.
-    pub fn dense(tensor: TensorRef<'_>) -> Result<Self> {
-        let (rows, cols) = tensor.matrix()?;
-        let values = Floats::from_bytes(tensor.dtype, tensor.bytes)?;
-        let values = Lanes::interleave(&values, rows, cols, |r, j| r * cols + j);
-        Ok(Self::Dense(Dense { rows, cols, values }))
-    }
-
-    /// Rearranges a quantized matrix for the kernels; `unsupported` unless it holds integer codes.
-    ///
-    /// Codes of 2 and 3 bits take 4 bits here, and [`Weight::bytes`] counts them so. Matrices with
-    /// float zeros or minimums always run in `f32`; [`Packed::compute`] tells. The layout is the
-    /// same for every `isa`.
-    pub fn packed(matrix: &QuantizedMatrix, compute: Compute, isa: Isa) -> Result<Self> {
-        let _ = isa;
-        matrix.validate()?;
-        let m = matrix.integer("a packed weight")?;
-        let Scales::Flat(scales) = &m.scales else {
-            return Err(Error::new(
-                Code::Unsupported,
-                "a packed weight needs flat scales",
-            ));
-        };
-        let (rows, cols) = (matrix.rows, matrix.cols);
-        let plan = Plan::new(m, cols);
-        let bits = if m.codes.bits <= 4 { 4 } else { 8 };
-        let mut plain = vec![0u8; cols];
-        let codes = panel::interleave_codes(rows, plan.columns.len(), bits, |r, out| {
-            let words = &m.codes.words[r * m.codes.row_words..][..m.codes.row_words];
-            codes_from_words(words, m.codes.bits, &mut plain);
-            for (o, &j) in out.iter_mut().zip(&plan.columns) {
-                *o = if j == PADDING { 0 } else { plain[j as usize] };
-            }
-        });
-        let (groups, source_groups) = (plan.source.len(), cols / m.group);
-        let per_group = |values: &Floats| {
-            Lanes::interleave(values, rows, groups, |r, g| {
-                r * source_groups + plan.source[g]
-            })
-        };
-        let zeros = match &m.zero {
-            Zero::Centre => Zeros::Centre(1 << (m.codes.bits - 1)),
-            Zero::Float(z) => Zeros::Float(per_group(z)),
-            Zero::Min(z) => Zeros::Min(per_group(z)),
-            Zero::Int(z) => {
-                let mut lanes = vec![[0; ROWS]; rows.div_ceil(ROWS) * groups];
-                for r in 0..rows {
-                    for g in 0..groups {
-                        lanes[r / ROWS * groups + g][r % ROWS] =
-                            z[r * source_groups + plan.source[g]];
-                    }
-                }
-                Zeros::Int(lanes)
-            }
-        };
-        let integer = matches!(zeros, Zeros::Centre(_) | Zeros::Int(_));
-        let in_order = plan
-            .columns
-            .iter()
-            .enumerate()
-            .all(|(k, &j)| k == j as usize);
-        Ok(Self::Packed(Packed {
-            rows,
-            cols,
-            compute: if integer { compute } else { Compute::F32 },
-            bits,
-            group: plan.group,
-            groups,
-            codes,
-            scales: per_group(scales),
-            zeros,
-            columns: (!in_order).then_some(plan.columns),
-        }))
-    }
-
     /// Outputs.
     pub fn rows(&self) -> usize {
         match self {

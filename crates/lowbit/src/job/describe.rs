@@ -1,0 +1,102 @@
+//! A plan as JSON: what `lowbit quantize --dry-run` shows.
+
+use super::files::File;
+use super::inputs;
+use super::plan::{Layer, Plan};
+use crate::model::ops::Part;
+use crate::model::weights;
+use crate::transform::Producer;
+use serde_json::{Map, Value, json};
+
+/// Over how many devices engines split a layer, as a rule.
+pub(super) const WAYS: &[usize] = &[2, 4, 8];
+
+impl Plan {
+    /// The plan as the port gives it out.
+    pub fn to_json(&self) -> Value {
+        let file = |f: &File| json!({ "file": f.name, "bytes": f.bytes });
+        let sizes = &self.sizes;
+        let mut out = json!({
+            "layers": self.layers.iter().map(layer).collect::<Vec<_>>(),
+            "ignored": self.ignored,
+            "transforms": self.transforms(),
+            "prune": self.effective.prune,
+            "outputs": self.files.list.iter().map(file).collect::<Vec<_>>(),
+            "bitsPerWeight": sizes.bits_per_weight,
+            "modelBitsPerWeight": sizes.model_bits_per_weight,
+            "memoryPeakBytes": sizes.memory_peak_bytes,
+            "scratchBytes": sizes.scratch_bytes,
+            "outputBytes": sizes.output_bytes,
+            "needsCalibration": self.calibration.is_some(),
+            "options": self.effective,
+            "fingerprint": self.identity.fingerprint(),
+            "config": format!("{:#}\n", self.config),
+            "warnings": self.warnings,
+        });
+        if let Some(index) = &self.files.index {
+            out["index"] = json!(index);
+        }
+        out
+    }
+
+    /// Every place where a transform changes weights.
+    fn transforms(&self) -> Vec<Value> {
+        let mut all = Vec::new();
+        if let Some(rotate) = &self.changes.rotate {
+            all.push(json!({ "kind": "rotate", "r1": rotate.r1, "r2": rotate.r2 }));
+        }
+        for block in 0..self.model.layers {
+            let linears = weights::linears(&self.model, block);
+            let module = |part: &Part| inputs::module(&linears, *part).map(String::from);
+            for planned in inputs::scalings(self, block) {
+                let producer = match planned.mapping.producer {
+                    // A norm is a row of the architecture like any other.
+                    Producer::Norm(part) => self.norm_module(block, part),
+                    Producer::Rows(part) => module(&part),
+                };
+                let consumers = planned.mapping.consumers.iter().filter_map(module);
+                all.push(json!({
+                    "kind": planned.name,
+                    "block": block,
+                    "producer": producer,
+                    "consumers": consumers.collect::<Vec<_>>(),
+                }));
+            }
+        }
+        all
+    }
+
+    fn norm_module(&self, block: usize, part: Part) -> Option<String> {
+        let rows = self.model.rows(block);
+        let row = rows.iter().find(|r| r.part == part)?;
+        let blocks = self.model.arch().blocks;
+        Some(format!("{blocks}.{block}.{}", row.module))
+    }
+}
+
+fn layer(l: &Layer) -> Value {
+    let splits = WAYS.iter().map(|n| (n.to_string(), splits(l, *n).into()));
+    json!({
+        "name": l.linear.module,
+        "rows": l.linear.rows,
+        "cols": l.linear.cols,
+        "scheme": l.scheme.to_string(),
+        "method": l.method.name,
+        "tensorParallel": splits.collect::<Map<_, _>>(),
+    })
+}
+
+/// Whether engines can split a layer over `ways` devices: linears whose outputs are added up by
+/// columns, in whole groups; all others by rows.
+pub(super) fn splits(layer: &Layer, ways: usize) -> bool {
+    let (rows, cols) = (layer.linear.rows, layer.linear.cols);
+    let by_columns = matches!(
+        layer.linear.part,
+        Part::O | Part::Down | Part::ExpertDown(_) | Part::SharedDown
+    );
+    if !by_columns {
+        return rows.is_multiple_of(ways);
+    }
+    let group = layer.scheme.group_cols(cols).unwrap_or(1);
+    cols.is_multiple_of(ways) && (group == cols || (cols / ways).is_multiple_of(group))
+}

@@ -1,0 +1,84 @@
+//! What the user should know before a run, or may not do when it is to be strict.
+
+use super::describe::{WAYS, splits};
+use super::plan::Plan;
+use crate::error::{Code, Error, Result};
+
+/// Warnings that the plan alone gives; `dataset` instead when the run is strict and the
+/// calibration set is too small.
+pub(super) fn of(plan: &Plan) -> Result<Vec<String>> {
+    let mut warnings = small_set(plan);
+    refuse_if_strict(plan, &warnings)?;
+    warnings.extend(tensor_parallel(plan));
+    Ok(warnings)
+}
+
+/// Warnings about the calibration tokens themselves; `dataset` when the run is strict.
+pub(super) fn of_tokens(plan: &Plan, tokens: &[u32]) -> Result<Vec<String>> {
+    let Some(set) = plan.calibration else {
+        return Ok(Vec::new());
+    };
+    let mut warnings = Vec::new();
+    let mut samples = tokens.chunks_exact(set.length);
+    let first = samples.next().unwrap_or_default();
+    if set.samples > 1 && samples.all(|s| s == first) {
+        warnings.push(format!("all {} calibration samples are equal", set.samples));
+    }
+    if tokens.len() > 1 && tokens.iter().all(|t| *t == tokens[0]) {
+        warnings.push(format!("every calibration token is {}", tokens[0]));
+    }
+    refuse_if_strict(plan, &warnings)?;
+    Ok(warnings)
+}
+
+fn small_set(plan: &Plan) -> Vec<String> {
+    let Some(set) = plan.calibration else {
+        return Vec::new();
+    };
+    let tokens = set.samples * set.length;
+    let widest = plan.layers.iter().max_by_key(|l| l.linear.cols);
+    let Some(layer) = widest.filter(|l| tokens < l.linear.cols) else {
+        return Vec::new();
+    };
+    let (cols, module) = (layer.linear.cols, &layer.linear.module);
+    let groups = layer
+        .scheme
+        .group_cols(cols)
+        .map_or(1, |group| cols / group);
+    let mut warnings = vec![format!(
+        "{tokens} calibration tokens are fewer than the {cols} inputs of {module}: use more samples"
+    )];
+    if tokens < groups {
+        warnings.push(format!(
+            "{tokens} calibration tokens are fewer than the {groups} groups in a row of {module}"
+        ));
+    }
+    warnings
+}
+
+/// Layers that engines cannot split, by the number of devices.
+fn tensor_parallel(plan: &Plan) -> Vec<String> {
+    let warning = |ways: &usize| {
+        let mut bad = plan.layers.iter().filter(|l| !splits(l, *ways));
+        let first = bad.next()?;
+        let others = match bad.count() {
+            0 => String::new(),
+            n => format!(" and {n} more layers"),
+        };
+        let (cols, scheme) = (first.linear.cols, first.scheme);
+        Some(format!(
+            "{} ({} × {cols}, {scheme}){others} cannot be split over {ways} devices",
+            first.linear.module, first.linear.rows
+        ))
+    };
+    // What cannot be split in two cannot be split further: one line is enough.
+    WAYS.iter().find_map(warning).into_iter().collect()
+}
+
+fn refuse_if_strict(plan: &Plan, warnings: &[String]) -> Result<()> {
+    match warnings.first().filter(|_| plan.strict) {
+        None => Ok(()),
+        Some(warning) => Err(Error::new(Code::Dataset, warning.clone())
+            .remedy("use more calibration text, or leave strict out")),
+    }
+}

@@ -1,0 +1,182 @@
+//! Transforms on real and tiny checkpoints: the function stays, and searches choose well.
+#![allow(clippy::print_stdout, reason = "losses are worth seeing")]
+
+mod support;
+
+use lowbit::cpu::{Compute, Cpu, Isa};
+use lowbit::error::Code;
+use lowbit::job::recipe::Rotate;
+use lowbit::model::arch::ARCHS;
+use lowbit::model::ops::Part;
+use lowbit::session::random::Pcg32;
+use lowbit::tensor::Dtype;
+use lowbit::transform::{Producer, Rotation, fold, mappings};
+use support::floats::{Floats, with_outliers};
+use support::{Checkpoint, Sequence, root};
+
+fn cpu() -> Cpu {
+    Cpu::new(Isa::detect(), 2).expect("threads")
+}
+
+/// Every tiny checkpoint of the repository, and novels-4m.
+fn checkpoints() -> Vec<(String, Checkpoint)> {
+    let folders = std::fs::read_dir(root("models")).expect("models");
+    let names = folders.map(|f| f.expect("a folder").file_name().into_string());
+    let mut names: Vec<String> = names.map(|n| n.expect("a name")).collect();
+    names.sort();
+    let known = |c: &Checkpoint| {
+        let kind = c.source.config["model_type"].as_str().unwrap_or_default();
+        ARCHS.iter().any(|a| a.model_types.contains(&kind))
+    };
+    let open = |name: String| (name.clone(), Checkpoint::open(&name));
+    names
+        .into_iter()
+        .filter(|n| root("models").join(n).join("config.json").exists())
+        .map(open)
+        .filter(|(_, c)| known(c))
+        .collect()
+}
+
+fn logits(cpu: &Cpu, floats: &Floats) -> Vec<f32> {
+    let model = floats.model();
+    let vocabulary = model.config.vocabulary as u32;
+    let tokens: Vec<u32> = (0..48).map(|i| i * 7919 % vocabulary).collect();
+    Sequence::new(cpu, &model).logits(&tokens)
+}
+
+/// Largest difference relative to the largest logit.
+fn distance(found: &[f32], wanted: &[f32]) -> f32 {
+    let largest = wanted.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+    let pairs = found.iter().zip(wanted);
+    pairs.fold(0.0f32, |m, (a, b)| m.max((a - b).abs())) / largest
+}
+
+/// Scales every mapping by factors between 1/4 and 4.
+fn scale(floats: &mut Floats, stored: Dtype) {
+    let mut random = Pcg32::new(5, 6);
+    for layer in 0..floats.config.layers {
+        for mapping in mappings(&floats.config, layer) {
+            let n = floats.blocks[layer].matrix(mapping.consumers[0]).0.cols;
+            let mut draw = |_| 2f64.powf(4.0 * random.next_f64() - 2.0) as f32;
+            let scales: Vec<f32> = (0..n).map(&mut draw).collect();
+            fold(&mut floats.blocks[layer], &mapping, &scales, stored, 0.0);
+        }
+    }
+}
+
+#[test]
+fn every_architecture_has_a_checkpoint_and_keeps_its_function_when_scaled() {
+    let (cpu, all) = (cpu(), checkpoints());
+    for arch in ARCHS {
+        let serves = |(_, c): &&(String, Checkpoint)| {
+            let kind = c.source.config["model_type"].as_str();
+            kind.is_some_and(|k| arch.model_types.contains(&k))
+        };
+        assert!(
+            all.iter().any(|c| serves(&c)),
+            "{} has no checkpoint",
+            arch.name
+        );
+    }
+    for (name, checkpoint) in &all {
+        let original = Floats::open(checkpoint);
+        let wanted = logits(&cpu, &original);
+        let loss = |stored| {
+            let mut floats = original.clone();
+            scale(&mut floats, stored);
+            if stored != Dtype::F32 {
+                floats.store_as(stored);
+            }
+            distance(&logits(&cpu, &floats), &wanted)
+        };
+        let (exact, rounded) = (loss(Dtype::F32), loss(Dtype::BF16));
+        println!("{name} scaled: {exact:.1e} in f32, {rounded:.1e} stored in bf16");
+        assert!(exact <= 1e-4, "{name}: {exact:e}");
+        assert!(rounded <= 0.05, "{name} in bf16: {rounded:e}");
+    }
+}
+
+#[test]
+fn every_architecture_keeps_its_function_when_rotated_or_says_why_not() {
+    let cpu = cpu();
+    let options = |r1, r2, random| Rotate { r1, r2, random };
+    for (name, checkpoint) in checkpoints() {
+        let original = Floats::open(&checkpoint);
+        let wanted = logits(&cpu, &original);
+        for (what, rotate) in [
+            ("r1", options(true, false, false)),
+            ("r2", options(false, true, false)),
+            ("r1 and r2 with signs", options(true, true, true)),
+        ] {
+            let rotation = match Rotation::new(&original.config, &rotate, 7) {
+                Ok(rotation) => rotation,
+                Err(e) => {
+                    println!("{name} {what}: {e}");
+                    assert_eq!(e.code, Code::Unsupported, "{name}");
+                    continue;
+                }
+            };
+            let mut floats = original.clone();
+            rotation.embedding_rows(&cpu, &mut floats.embed.values);
+            for (layer, block) in floats.blocks.iter_mut().enumerate() {
+                rotation.fuse_block(&cpu, layer, block);
+            }
+            rotation.head_rows(&cpu, &mut floats.head.values, &original.norm);
+            if rotation.changes_head() {
+                floats.norm.fill(1.0);
+            }
+            let output = |f: &Floats| f.blocks[0].matrix(Part::O).0.clone();
+            assert_ne!(
+                output(&floats),
+                output(&original),
+                "{name} {what} does nothing"
+            );
+            let exact = distance(&logits(&cpu, &floats), &wanted);
+            floats.store_as(Dtype::BF16);
+            let rounded = distance(&logits(&cpu, &floats), &wanted);
+            println!("{name} {what}: {exact:.1e} in f32, {rounded:.1e} stored in bf16");
+            assert!(exact <= 1e-4, "{name} {what}: {exact:e}");
+            assert!(rounded <= 0.05, "{name} {what} in bf16: {rounded:e}");
+        }
+    }
+}
+
+#[test]
+fn grouped_queries_and_head_norms_have_no_mapping() {
+    for (name, checkpoint) in checkpoints() {
+        let floats = Floats::open(&checkpoint);
+        let config = &floats.config;
+        let all = mappings(config, 0);
+        let grouped = config.heads != config.kv_heads;
+        let from_values = |m: &&lowbit::transform::Mapping| m.producer == Producer::Rows(Part::V);
+        assert_eq!(all.iter().any(|m| from_values(&m)), !grouped, "{name}");
+        for mapping in &all {
+            for part in &mapping.consumers {
+                let times = all.iter().filter(|m| m.consumers.contains(part)).count();
+                assert_eq!(times, 1, "{name}: {part:?} is scaled once");
+            }
+        }
+    }
+}
+
+#[test]
+fn outliers_leave_novels_bit_for_bit_the_same_function() {
+    let cpu = cpu();
+    let source = Checkpoint::open("novels-4m");
+    let floats = Floats::open(&source);
+    let changed = with_outliers(&source, &floats, 16.0);
+    let load = |c: &Checkpoint| c.load(&cpu, Compute::F32).expect("a model");
+    let tokens = &support::eval_tokens()[..512];
+    let (before, after) = (load(&source), load(&changed));
+    let wanted = Sequence::new(&cpu, &before).logits(tokens);
+    assert_eq!(Sequence::new(&cpu, &after).logits(tokens), wanted);
+    let different = source
+        .tensors
+        .iter()
+        .filter(|(n, t)| changed.tensors[*n] != **t);
+    assert_eq!(
+        different.count(),
+        4 * 7,
+        "two norms and five linears of each block"
+    );
+}
