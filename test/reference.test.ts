@@ -25,6 +25,8 @@ const TINY = [
   'tiny-granite',
   'tiny-olmo2',
   'tiny-smollm3',
+  'tiny-deepseek-v2',
+  'tiny-deepseek-v3',
 ]
 
 test(`${NAME}: prompts have the reference's tokens, logits and greedy continuations`, async (t) => {

@@ -101,6 +101,41 @@ fn windows_are_those_of_transformers() {
 }
 
 #[test]
+fn yarn_stretches_as_transformers_does() {
+    let yarn = json!({ "type": "yarn", "factor": 4.0, "original_max_position_embeddings": 512 });
+    let config = config("qwen2", &json!({ "rope_scaling": yarn })).unwrap();
+    let RopeScaling::Yarn {
+        attention, score, ..
+    } = config.rope_scaling
+    else {
+        panic!("{:?}", config.rope_scaling);
+    };
+    // 0.1 ln 4 + 1; scores are DeepSeek's to widen.
+    assert!(
+        (attention - 1.138_629_436_111_989).abs() < 1e-12,
+        "{attention}"
+    );
+    assert_eq!((score, config.factors.attention), (1.0, 0.25));
+    let v3 = Config::from_json(&Checkpoint::open("tiny-deepseek-v3").source.config).unwrap();
+    assert_eq!(v3.factors.attention, 0.275_749_48);
+}
+
+#[test]
+fn attention_through_a_narrow_vector_has_its_own_sizes() {
+    let v2 = Config::from_json(&Checkpoint::open("tiny-deepseek-v2").source.config).unwrap();
+    assert_eq!((v2.head_dim, v2.rotary, v2.kv_heads), (20, 8, 3));
+    let missing = config("deepseek_v3", &json!({})).unwrap();
+    let latent = missing.latent.unwrap();
+    assert_eq!(latent.query_rank, Some(1536));
+    assert_eq!(
+        (latent.kv_rank, latent.nope, latent.rope, latent.value),
+        (512, 128, 64, 128)
+    );
+    let sparse: Vec<_> = missing.blocks.iter().map(|b| b.sparse).collect();
+    assert_eq!(sparse, [false, false, false, true]);
+}
+
+#[test]
 fn values_that_a_family_cannot_have_are_named() {
     let cases = [
         (
@@ -167,6 +202,31 @@ fn values_that_a_family_cannot_have_are_named() {
             "mistral",
             json!({ "sliding_window": -4 }),
             "sliding_window is -4",
+        ),
+        (
+            "deepseek_v2",
+            json!({ "v_head_dim": 999 }),
+            "v_head_dim is 999",
+        ),
+        (
+            "deepseek_v2",
+            json!({ "qk_rope_head_dim": 7 }),
+            "qk_rope_head_dim is 7",
+        ),
+        (
+            "deepseek_v3",
+            json!({ "n_group": 7 }),
+            "a divisor of the 256 experts",
+        ),
+        (
+            "deepseek_v3",
+            json!({ "n_group": 8, "topk_group": 9 }),
+            "topk_group is 9",
+        ),
+        (
+            "deepseek_v3",
+            json!({ "kv_lora_rank": 0 }),
+            "kv_lora_rank is 0",
         ),
     ];
     for (model_type, changes, wanted) in cases {

@@ -86,6 +86,8 @@ fn codes_give_the_logits_of_the_floats_that_they_stand_for() {
         ("tiny-granite", "w4g32"),
         ("tiny-olmo2", "w4g16"),
         ("tiny-smollm3", "w4g32-asym"),
+        ("tiny-deepseek-v2", "w8"),
+        ("tiny-deepseek-v3", "w4"),
     ] {
         let (packed, dense) = rounded(name, scheme);
         let tokens: Vec<u32> = (2..40).collect();

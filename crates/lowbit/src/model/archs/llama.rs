@@ -35,6 +35,7 @@ pub(super) const LLAMA: Arch = Arch {
         some_without: false,
     },
     factors: factors::plain,
+    latent: false,
     experts: None,
     norm_offset: 0.0,
     absent: Absent {

@@ -3,6 +3,7 @@
 //! people are derived from it. Each row has a checkpoint in `models/tiny-*` that proves it.
 
 mod decoder;
+mod deepseek;
 mod gemma;
 mod llama;
 mod moe;
@@ -28,6 +29,8 @@ pub static ARCHS: &[&Arch] = &[
     &variants::GRANITE,
     &variants::OLMO2,
     &variants::SMOLLM3,
+    &deepseek::DEEPSEEK_V2,
+    &deepseek::DEEPSEEK_V3,
 ];
 
 const LINEAR: Policy = Policy::Codes { fewest_bits: 2 };

@@ -6,11 +6,13 @@
 mod blocks;
 mod experts;
 pub(super) mod factors;
+mod latent;
 mod rope;
 
 pub use blocks::{BlockShape, Turning};
-pub use experts::Experts;
+pub use experts::{ExpertGroups, Experts, Scoring};
 pub use factors::Factors;
+pub use latent::Latent;
 pub use rope::RopeScaling;
 
 use super::arch::{self, Arch, Bias, Row};
@@ -63,6 +65,9 @@ pub struct Config {
     pub o_bias: bool,
     /// MLP linears have a bias.
     pub mlp_bias: bool,
+    /// Sizes of attention through a narrow vector, if the family has it. `head_dim` is the width
+    /// of a query head then, and every query head has a key head of its own.
+    pub latent: Option<Latent>,
     /// The mixture of experts of the blocks that have one.
     pub experts: Option<Experts>,
     /// What differs from block to block, `layers` of them.
@@ -132,6 +137,9 @@ impl Config {
 fn sizes(fields: &Fields<'_>, arch: &Arch) -> Result<Config> {
     let hidden = fields.count("hidden_size", 1..=1 << 17, None)?;
     let heads = fields.count("num_attention_heads", 1..=1 << 12, None)?;
+    if arch.latent {
+        return sizes_latent(fields, arch, (hidden, heads));
+    }
     let kv_heads = match fields.get("num_key_value_heads") {
         None => arch.absent.kv_heads.unwrap_or(heads),
         Some(_) => fields.count("num_key_value_heads", 1..=heads, None)?,
@@ -155,6 +163,35 @@ fn sizes(fields: &Fields<'_>, arch: &Arch) -> Result<Config> {
         let allowed = "an even number, because rotation takes pairs";
         return Err(fields.refuse("head_dim", &head_dim.into(), allowed));
     }
+    sized(fields, arch, (hidden, heads), (kv_heads, head_dim), None)
+}
+
+/// Where keys and values come from a narrow vector, there are as many heads of each, and
+/// `head_dim` of config.json means the rotated part only.
+fn sizes_latent(
+    fields: &Fields<'_>,
+    arch: &Arch,
+    (hidden, heads): (usize, usize),
+) -> Result<Config> {
+    let latent = latent::read(fields)?;
+    let head_dim = latent.nope + latent.rope;
+    sized(
+        fields,
+        arch,
+        (hidden, heads),
+        (heads, head_dim),
+        Some(latent),
+    )
+}
+
+/// A config of these heads whose other values are still to be read.
+fn sized(
+    fields: &Fields<'_>,
+    arch: &Arch,
+    (hidden, heads): (usize, usize),
+    (kv_heads, head_dim): (usize, usize),
+    latent: Option<Latent>,
+) -> Result<Config> {
     let layers = fields.count("num_hidden_layers", 1..=1 << 10, None)?;
     Ok(Config {
         model_type: arch.model_types[0].into(),
@@ -176,6 +213,7 @@ fn sizes(fields: &Fields<'_>, arch: &Arch) -> Result<Config> {
         qkv_bias: false,
         o_bias: false,
         mlp_bias: false,
+        latent,
         experts: None,
         blocks: vec![BlockShape::default(); layers],
         dtype: None,
