@@ -52,6 +52,15 @@ export function fakeBinding(fake: Fake = {}): Binding {
     catalog: async () => JSON.stringify(CATALOG),
     header: async (head, fileBytes) => JSON.stringify(headerOf(head, fileBytes)),
     index: async (text) => JSON.stringify(indexOf(text)),
+    async describe(request) {
+      const { tensors } = heard('describe', request)
+      const plain = tensors.map(({ shape }) => ({
+        scheme: null,
+        weights: shape.reduce((product, dim) => product * dim, 1),
+        codes: false,
+      }))
+      return JSON.stringify({ format: null, problem: null, tensors: plain })
+    },
     async plan(request) {
       return JSON.stringify(planOf(heard('plan', request)))
     },
