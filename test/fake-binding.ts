@@ -53,13 +53,10 @@ export function fakeBinding(fake: Fake = {}): Binding {
     header: async (head, fileBytes) => JSON.stringify(headerOf(head, fileBytes)),
     index: async (text) => JSON.stringify(indexOf(text)),
     async describe(request) {
-      const { tensors } = heard('describe', request)
-      const plain = tensors.map(({ shape }) => ({
-        scheme: null,
-        weights: shape.reduce((product, dim) => product * dim, 1),
-        codes: false,
-      }))
-      return JSON.stringify({ format: null, problem: null, tensors: plain })
+      const weights = ({ shape }: Tensor) => shape.reduce((n, dim) => n * dim, 1)
+      const plain = (t: Tensor) => ({ scheme: null, weights: weights(t), codes: false })
+      const tensors = heard('describe', request).tensors.map(plain)
+      return JSON.stringify({ format: null, problem: null, tensors })
     },
     async plan(request) {
       return JSON.stringify(planOf(heard('plan', request)))
@@ -73,11 +70,8 @@ export function fakeBinding(fake: Fake = {}): Binding {
       return jobs.get(job)?.poll(answer) ?? fail('internal', `unknown job ${job}`)
     },
     async modelOpen(request) {
-      const { tensors } = heard('model', request)
-      models.set(
-        next,
-        tensors.map((tensor) => tensor.name),
-      )
+      const names = heard('model', request).tensors.map((tensor) => tensor.name)
+      models.set(next, names)
       return next++
     },
     async modelPoll(model, answer) {
