@@ -52,6 +52,12 @@ export function fakeBinding(fake: Fake = {}): Binding {
     catalog: async () => JSON.stringify(CATALOG),
     header: async (head, fileBytes) => JSON.stringify(headerOf(head, fileBytes)),
     index: async (text) => JSON.stringify(indexOf(text)),
+    async describe(request) {
+      const weights = ({ shape }: Tensor) => shape.reduce((n, dim) => n * dim, 1)
+      const plain = (t: Tensor) => ({ scheme: null, weights: weights(t), codes: false })
+      const tensors = heard('describe', request).tensors.map(plain)
+      return JSON.stringify({ format: null, problem: null, tensors })
+    },
     async plan(request) {
       return JSON.stringify(planOf(heard('plan', request)))
     },
@@ -64,11 +70,8 @@ export function fakeBinding(fake: Fake = {}): Binding {
       return jobs.get(job)?.poll(answer) ?? fail('internal', `unknown job ${job}`)
     },
     async modelOpen(request) {
-      const { tensors } = heard('model', request)
-      models.set(
-        next,
-        tensors.map((tensor) => tensor.name),
-      )
+      const names = heard('model', request).tensors.map((tensor) => tensor.name)
+      models.set(next, names)
       return next++
     },
     async modelPoll(model, answer) {
