@@ -127,21 +127,17 @@ impl Codec {
 }
 
 fn refused(ty: &Type, values: &[f32], cols: usize, first: usize) -> Error {
-    match values.iter().position(|v| !v.is_finite()) {
-        Some(i) => {
-            let what = format!(
-                "weight [{}, {}] is {}",
-                first + i / cols,
-                i % cols,
-                values[i]
-            );
-            Error::new(Code::NonfiniteWeight, what).remedy("repair or fetch the checkpoint")
-        }
-        None => {
-            let what = format!("a scale of {} from row {first} on is too large", ty.name);
-            Error::new(Code::Qparam, what).remedy("keep this tensor as BF16 or F32")
-        }
+    if let Some(i) = values.iter().position(|v| !v.is_finite()) {
+        let what = format!(
+            "weight [{}, {}] is {}",
+            first + i / cols,
+            i % cols,
+            values[i]
+        );
+        return Error::new(Code::NonfiniteWeight, what).remedy("repair or fetch the checkpoint");
     }
+    let what = format!("a scale of {} from row {first} on is too large", ty.name);
+    Error::new(Code::Qparam, what).remedy("keep this tensor as BF16 or F32")
 }
 
 /// Decodes whole blocks into `out`, whose length says how many values there are.
