@@ -141,29 +141,37 @@ impl Output {
         }
     }
 
-    /// Blocks of one source; those of all sources, one behind the other, are the tensor.
+    /// Blocks of some rows of a source; those of all rows of all sources, one behind the other, are
+    /// the tensor. Rows come in whole multiples of `granule`, so that a large tensor need not be in
+    /// memory at once.
     ///
-    /// `shape` when the tensor is not as planned, `dtype` when it is not of plain floats, else the
-    /// codes of `encode`, all with the tensor named.
-    pub fn encode(&self, source: usize, tensor: &TensorRef<'_>, cpu: &Cpu) -> Result<Vec<u8>> {
+    /// `shape` when the rows are not as planned, `dtype` when they are not of plain floats, else
+    /// the codes of `encode`, all with the tensor named.
+    pub fn encode(&self, source: usize, rows: &TensorRef<'_>, cpu: &Cpu) -> Result<Vec<u8>> {
         let place = |e: Error| e.at(format!("tensor {:?}", self.sources[source]));
-        let cols = self.planned.shape.last().copied().unwrap_or(1);
-        let mut values = tensor.to_f32().map_err(place)?;
-        let all = self.planned.shape.iter().product::<usize>();
-        if values.len() * self.sources.len() != all {
-            let what = format!("shape {:?} is not the planned one", tensor.shape);
+        let mut values = rows.to_f32().map_err(place)?;
+        let row = self.row();
+        let planned = self.planned.shape.iter().product::<usize>() / self.sources.len();
+        if !values.len().is_multiple_of(row.max(1)) || values.len() > planned {
+            let what = format!("shape {:?} is not the planned one", rows.shape);
             return Err(place(Error::new(Code::Shape, what)));
         }
-        self.change.apply(&mut values, self.row()).map_err(place)?;
+        self.change.apply(&mut values, row).map_err(place)?;
         let importance = self.importance.as_ref().map(|all| &all[source]);
+        let cols = if row == 1 { values.len() } else { row };
         encode(self.planned.ty, &values, cols, importance, cpu).map_err(place)
     }
 
-    /// Values of one source as the checkpoint would have them, from its blocks.
+    /// Rows that must be encoded together.
+    pub fn granule(&self) -> usize {
+        self.change.granule()
+    }
+
+    /// Values of rows as the checkpoint would have them, from their blocks.
     pub fn decode(&self, blocks: &[u8]) -> Result<Vec<f32>> {
-        let sources = self.sources.len().max(1);
-        let mut values = vec![0.0; self.planned.shape.iter().product::<usize>() / sources];
-        decode(self.planned.ty, blocks, &mut values)?;
+        let ty = self.planned.ty;
+        let mut values = vec![0.0; blocks.len() / ty.bytes * ty.block];
+        decode(ty, blocks, &mut values)?;
         self.change.undo(&mut values, self.row())?;
         Ok(values)
     }
@@ -216,7 +224,7 @@ fn collect(sources: &[Source], family: &Family, sizes: &Sizes) -> Result<Vec<Out
             // The router of the shared expert is a vector to loaders.
             shape.remove(0);
         }
-        let change = change(family, &name, sizes.heads, sizes.kv_heads);
+        let change = change(family, &name, sizes.head_dim);
         outputs.push(Output {
             sources: slices.iter().map(|(_, s)| s.name.clone()).collect(),
             change,

@@ -11,6 +11,7 @@ pub mod bridge;
 pub mod codec;
 mod cursor;
 mod decode;
+mod decode_iq;
 mod encode_32;
 mod encode_k16;
 mod encode_k32;
@@ -60,6 +61,8 @@ mod imatrix_tests;
 mod malformed_tests;
 #[cfg(test)]
 mod mix_tests;
+#[cfg(test)]
+mod tensors_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

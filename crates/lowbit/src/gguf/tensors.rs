@@ -47,7 +47,7 @@ pub struct Target {
 pub enum Change {
     /// Nothing.
     None,
-    /// Rows of each of this many heads are reordered for rotary pairs that are neighbours.
+    /// Rows of every head, this many each, are reordered for rotary pairs that are neighbours.
     Permute(usize),
     /// This is added to every value.
     Add(f32),
@@ -111,14 +111,11 @@ pub fn target(
 }
 
 /// What happens to the values of a tensor with the given GGUF name.
-pub fn change(family: &Family, name: &str, heads: usize, kv_heads: usize) -> Change {
+pub fn change(family: &Family, name: &str, head_dim: usize) -> Change {
     let part =
         |p: &str| name.ends_with(&format!(".{p}.weight")) || name.ends_with(&format!(".{p}.bias"));
-    if family.permute && part("attn_q") {
-        return Change::Permute(heads);
-    }
-    if family.permute && part("attn_k") {
-        return Change::Permute(kv_heads);
+    if family.permute && (part("attn_q") || part("attn_k")) {
+        return Change::Permute(head_dim);
     }
     if family.norm_offset != 0.0 && name.ends_with("norm.weight") {
         return Change::Add(family.norm_offset);
@@ -127,8 +124,16 @@ pub fn change(family: &Family, name: &str, heads: usize, kv_heads: usize) -> Cha
 }
 
 impl Change {
-    /// Applies the change to `values`, whose rows are `cols` wide; `shape` when heads do not
-    /// divide the rows evenly.
+    /// Rows that can only be changed together.
+    pub fn granule(self) -> usize {
+        match self {
+            Change::Permute(height) => height,
+            Change::None | Change::Add(_) => 1,
+        }
+    }
+
+    /// Applies the change to `values`, whose rows are `cols` wide; `shape` unless they are whole
+    /// granules.
     pub fn apply(self, values: &mut Vec<f32>, cols: usize) -> Result<()> {
         self.run(values, cols, 1.0)
     }
@@ -145,28 +150,28 @@ impl Change {
                 values.iter_mut().for_each(|v| *v += sign * offset);
                 Ok(())
             }
-            Change::Permute(heads) => permute(values, heads, cols, sign < 0.0),
+            Change::Permute(height) => permute(values, height, cols, sign < 0.0),
         }
     }
 }
 
 /// Row `half · d/2 + i` of a head of width d becomes row `2i + half`, or the other way round.
-fn permute(values: &mut Vec<f32>, heads: usize, cols: usize, back: bool) -> Result<()> {
+fn permute(values: &mut Vec<f32>, height: usize, cols: usize, back: bool) -> Result<()> {
     let rows = values.len() / cols.max(1);
-    if heads == 0 || !rows.is_multiple_of(2 * heads) {
-        let what = format!("{rows} rows are no {heads} heads of even width");
+    if height < 2 || height % 2 != 0 || !rows.is_multiple_of(height) {
+        let what = format!("{rows} rows are no heads of {height} rows in pairs");
         return Err(Error::new(Code::Shape, what));
     }
-    let pairs = rows / heads / 2;
+    let pairs = height / 2;
     let mut out = Vec::with_capacity(values.len());
     for row in 0..rows {
-        let (head, at) = (row / (2 * pairs), row % (2 * pairs));
+        let (head, at) = (row / height, row % height);
         let from = if back {
             2 * (at % pairs) + at / pairs
         } else {
             at % 2 * pairs + at / 2
         };
-        out.extend_from_slice(&values[(head * 2 * pairs + from) * cols..][..cols]);
+        out.extend_from_slice(&values[(head * height + from) * cols..][..cols]);
     }
     *values = out;
     Ok(())
