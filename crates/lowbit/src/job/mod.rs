@@ -34,6 +34,7 @@ pub mod report;
 pub mod request;
 mod rest;
 mod running;
+mod samples;
 mod seal;
 mod select;
 mod shared;
