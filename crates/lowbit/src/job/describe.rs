@@ -16,7 +16,12 @@ impl Plan {
     pub fn to_json(&self) -> Value {
         let file = |f: &File| json!({ "file": f.name, "bytes": f.bytes });
         let sizes = &self.sizes;
+        let kind = match self.budget {
+            Some(_) => "sensitivity",
+            None => "quantize",
+        };
         let mut out = json!({
+            "kind": kind,
             "layers": self.layers.iter().map(layer).collect::<Vec<_>>(),
             "ignored": self.ignored,
             "transforms": self.transforms(),
