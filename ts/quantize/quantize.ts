@@ -8,11 +8,15 @@ import type { QuantizeOptions } from '../options.ts'
 import { meter } from '../progress.ts'
 import type { Compiled } from '../recipe/compile.ts'
 import type { CoreOptions } from '../recipe/core.ts'
-import { DEFAULTS } from '../recipe/resolve.ts'
 import { memoryStore } from '../store/memory.ts'
 import { readOptional } from '../store/store.ts'
-import { needTokenizer, openTokenizer } from '../text/tokenizer.ts'
-import { type CalibrationSet, type CalibrationSize, readCalibration } from './calibration.ts'
+import {
+  type CalibrationSet,
+  type CalibrationSize,
+  calibrationSize,
+  readCalibration,
+} from './calibration.ts'
+import type { CalibrationInput } from './calibration-files.ts'
 import { checkOutput } from './check.ts'
 import { compareTexts, promptsOf } from './compare.ts'
 import { drive } from './drive.ts'
@@ -93,7 +97,9 @@ async function prepare(
   const recipe = await recipeOf(host, options)
   const checkpoint = await openCheckpoint(binding, source)
   const settings = await settingsOf(binding, checkpoint, options, recipe)
-  const size = (await needsCalibration(binding, settings)) ? sizeOf(options, recipe) : null
+  const size = (await needsCalibration(binding, settings))
+    ? await calibrationSize(host, inputOf(options, recipe), options)
+    : null
   const maxShardBytes = options.maxShardBytes ?? recipe?.maxShardBytes
   const { threads } = host
   const request = { options, settings, maxShardBytes, threads, size, journal: [] }
@@ -109,10 +115,10 @@ async function prepare(
   return { ...decided, size, plan, loading, gauge: measured, notes }
 }
 
-/** How much to calibrate on: what the call says, then the recipe. */
-function sizeOf(options: QuantizeOptions, recipe: Compiled | undefined): CalibrationSize {
-  const { samples = DEFAULTS.samples, length = DEFAULTS.length } = recipe?.calibration ?? {}
-  return { samples: options.samples ?? samples, length: options.length ?? length }
+/** What to calibrate on: what the call says, then the recipe. */
+function inputOf(options: QuantizeOptions, recipe: Compiled | undefined): CalibrationInput {
+  const { calibration = {}, folder } = recipe ?? {}
+  return { given: options.calibration, recipe: calibration, folder }
 }
 
 type Done = Pick<
@@ -215,13 +221,7 @@ async function calibrate(run: Run): Promise<CalibrationSet | undefined> {
   if (!size) return undefined
   throwIfAborted(options.signal)
   run.gauge.report({ stage: 'tokenize', done: 0, total: 1 })
-  const tokenizer = needTokenizer(await openTokenizer(checkpoint.store), checkpoint.place)
-  const source = {
-    given: options.calibration,
-    recipe: recipe?.calibration ?? {},
-    folder: recipe?.folder,
-  }
-  const set = await readCalibration(host, tokenizer, source, size)
+  const set = await readCalibration(host, checkpoint, inputOf(options, recipe), size)
   run.gauge.report({ stage: 'tokenize', done: 1, total: 1 })
   run.notes.push(...set.notes)
   return set
