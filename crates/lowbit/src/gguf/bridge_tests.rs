@@ -5,7 +5,7 @@ use super::codec::{decode, encode};
 use super::types::{self, TYPES};
 use crate::Cpu;
 use crate::error::Code;
-use crate::matrix::{QuantizedMatrix, Scales, Values, Zero};
+use crate::matrix::{QuantizedMatrix, Values, Zero};
 use crate::pack;
 
 /// Value [row, col] by the definitions in `matrix.rs`.
@@ -19,10 +19,7 @@ fn value(m: &QuantizedMatrix, row: usize, col: usize) -> f32 {
     let words = &codes.words[row * codes.row_words..][..codes.row_words];
     pack::codes_from_words(words, codes.bits, &mut row_codes);
     let g = row * (m.cols / group) + col / group;
-    let scale = match scales {
-        Scales::Flat(f) => f.get(g),
-        Scales::Super { outer, inner, per } => outer.get(g / per) * f32::from(inner[g]),
-    };
+    let scale = scales.get(g);
     let q = f32::from(row_codes[col]);
     match &m.values {
         Values::Table(t) => scale * t.values[usize::from(row_codes[col])],
