@@ -106,7 +106,7 @@ async function measured(row: Row, out: string): Promise<Row> {
   if (row.missing !== undefined) return row
   const size = ['--calibration', CALIBRATION, '--samples', '128', '--length', '512']
   // The peers ran on weights widened to f32, so their scales are f32 too.
-  const scales = /nf4|fp4|fp8/.test(row.flags.join(' ')) ? [] : ['--scale-dtype', 'f32']
+  const scales = /nf4|fp4|fp8/.test(row.flags.join(' ')) ? [] : ['--scale-dtype', 'F32']
   const made = await lowbit(
     'quantize',
     MODEL,
