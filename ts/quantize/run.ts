@@ -7,9 +7,13 @@ import type { QuantizeOptions } from '../options.ts'
 import { meter } from '../progress.ts'
 import type { Compiled } from '../recipe/compile.ts'
 import type { CoreOptions } from '../recipe/core.ts'
-import { DEFAULTS } from '../recipe/resolve.ts'
-import { needTokenizer, openTokenizer } from '../text/tokenizer.ts'
-import { type CalibrationSet, type CalibrationSize, readCalibration } from './calibration.ts'
+import {
+  type CalibrationSet,
+  type CalibrationSize,
+  calibrationSize,
+  readCalibration,
+} from './calibration.ts'
+import type { CalibrationInput } from './calibration-files.ts'
 import { promptsOf } from './compare.ts'
 import { drive, type Driven } from './drive.ts'
 import { enginesFor } from './engines.ts'
@@ -54,7 +58,9 @@ export async function prepare(
   const recipe = await recipeOf(host, options)
   const checkpoint = await openCheckpoint(binding, source)
   const settings = await settingsOf(binding, checkpoint, options, recipe)
-  const size = (await needsCalibration(binding, settings)) ? sizeOf(options, recipe) : null
+  const size = (await needsCalibration(binding, settings))
+    ? await calibrationSize(host, inputOf(options, recipe), options)
+    : null
   const maxShardBytes = options.maxShardBytes ?? recipe?.maxShardBytes
   const decided = { binding, host, options, recipe, maxShardBytes, checkpoint, source, size }
   const planned = await planWith(decided, settings)
@@ -86,10 +92,10 @@ export async function planWith(
   return { settings, plan: { ...plan, seconds }, loading }
 }
 
-/** How much to calibrate on: what the call says, then the recipe. */
-function sizeOf(options: QuantizeOptions, recipe: Compiled | undefined): CalibrationSize {
-  const { samples = DEFAULTS.samples, length = DEFAULTS.length } = recipe?.calibration ?? {}
-  return { samples: options.samples ?? samples, length: options.length ?? length }
+/** What to calibrate on: what the call says, then the recipe. */
+function inputOf(options: QuantizeOptions, recipe: Compiled | undefined): CalibrationInput {
+  const { calibration = {}, folder } = recipe ?? {}
+  return { given: options.calibration, recipe: calibration, folder }
 }
 
 /** Reads and tokenizes the calibration text, where something looks at it. */
@@ -98,13 +104,7 @@ export async function calibrate(run: Run): Promise<CalibrationSet | undefined> {
   if (!size) return undefined
   throwIfAborted(options.signal)
   run.gauge.report({ stage: 'tokenize', done: 0, total: 1 })
-  const tokenizer = needTokenizer(await openTokenizer(checkpoint.store), checkpoint.place)
-  const source = {
-    given: options.calibration,
-    recipe: recipe?.calibration ?? {},
-    folder: recipe?.folder,
-  }
-  const set = await readCalibration(host, tokenizer, source, size)
+  const set = await readCalibration(host, checkpoint, inputOf(options, recipe), size)
   run.gauge.report({ stage: 'tokenize', done: 1, total: 1 })
   run.notes.push(...set.notes)
   return set

@@ -31,6 +31,7 @@ pub mod report;
 pub mod request;
 mod rest;
 mod running;
+mod samples;
 mod seal;
 mod select;
 mod shared;

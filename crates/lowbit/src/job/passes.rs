@@ -8,6 +8,7 @@
 use super::inputs::Tapped;
 use super::journal::{Activations, corrupt};
 use super::plan::Plan;
+use super::samples::{self, Lane, Wanted};
 use super::step::World;
 use super::{Ask, pace};
 use crate::error::{Code, Error, Result};
@@ -40,6 +41,8 @@ pub(super) struct Passes {
     asked: bool,
     cache: LayerCache,
     scratch: Scratch,
+    /// For samples that pass side by side; made when first needed.
+    lanes: Vec<Lane>,
     /// What an earlier run vouched for, and the hash of what was read so far.
     expected: Option<(Activations, Sha256)>,
     written: (u64, Sha256),
@@ -72,6 +75,7 @@ impl Passes {
             asked: false,
             cache: LayerCache::default(),
             scratch: Scratch::new(&plan.model),
+            lanes: Vec::new(),
             expected: None,
             written: (0, Sha256::new()),
         }
@@ -149,10 +153,14 @@ impl Passes {
     ) -> Result<()> {
         let (plan, cpu, hidden) = (world.plan, world.cpu, world.plan.model.hidden);
         let token = self.next % length;
+        let tokens = pace::tokens_per_pass(plan, self.block).min(length - token);
+        let samples = (self.chunk.len() / hidden - self.next) / length;
+        if tokens == length && samples.min(cpu.threads()) > 1 {
+            return self.run_samples(world, samples.min(cpu.threads()), block, taps);
+        }
         if token == 0 {
             self.cache = LayerCache::default();
         }
-        let tokens = pace::tokens_per_pass(plan, self.block).min(length - token);
         let sample = self.first + self.next / length;
         let idle = taps.is_empty();
         let mut tap = |parts: &[Part], x: &[f32]| {
@@ -172,13 +180,46 @@ impl Passes {
         let piece = &mut self.chunk[self.next * hidden..(self.next + tokens) * hidden];
         let cache = &mut self.cache;
         watch_block(cpu, &mut self.scratch, block, cache, piece, watch)?;
+        self.advance(world, tokens, taps);
+        Ok(())
+    }
+
+    /// Runs the next `count` samples side by side.
+    fn run_samples(
+        &mut self,
+        world: &mut World<'_>,
+        count: usize,
+        block: &Block<Weight>,
+        taps: &mut [Tapped],
+    ) -> Result<()> {
+        let (plan, cpu, hidden) = (world.plan, world.cpu, world.plan.model.hidden);
+        let length = plan.calibration.ok_or_else(no_calibration)?.length;
+        let sample = self.first + self.next / length;
+        self.lanes.resize_with(count, || Lane::new(&plan.model));
+        let pieces = &mut self.chunk[self.next * hidden..][..count * length * hidden];
+        let wanted = Wanted {
+            taps,
+            all_experts: plan.all_experts,
+            until: self.until,
+        };
+        samples::pass(cpu, block, &mut self.lanes, pieces, wanted)?;
+        for (i, lane) in self.lanes.iter().enumerate() {
+            for (tap, x) in lane.inputs() {
+                require_finite(x, &taps[tap], sample + i, 0)?;
+                taps[tap].stats.add(cpu, x);
+            }
+        }
+        self.advance(world, count * length, taps);
+        Ok(())
+    }
+
+    fn advance(&mut self, world: &mut World<'_>, tokens: usize, taps: &[Tapped]) {
         self.next += tokens;
         let grams = taps
             .iter()
             .map(|t| pace::gram_work(t.stats.hessian.width(), tokens));
-        let work = pace::pass_work(plan, self.block, tokens) + grams.sum::<u64>();
+        let work = pace::pass_work(world.plan, self.block, tokens) + grams.sum::<u64>();
         world.advance(self.stage, Some(self.block), work);
-        Ok(())
     }
 
     fn write(&mut self, chunk: &[f32], offset: u64) -> Ask {

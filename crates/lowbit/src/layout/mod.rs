@@ -3,7 +3,10 @@
 //! A layout never sees a file. It says which tensors a matrix becomes, makes their bytes, and takes
 //! them back; `encode(decode(bytes)) == bytes`.
 
+pub mod bitsandbytes;
 pub mod compressed_tensors;
+pub mod hqq;
+mod parts;
 pub mod target;
 
 use crate::container::safetensors::Planned;
@@ -22,8 +25,30 @@ pub trait Layout: Sync + std::fmt::Debug {
     /// One sentence on what reads it.
     fn about(&self) -> &'static str;
 
+    /// Whether there is a place for a scheme; `scheme` with the reason otherwise.
+    fn accepts(&self, scheme: &Scheme) -> Result<()>;
+
+    /// Whether a matrix of this shape, which is not empty, divides as its scheme asks.
+    fn divides(&self, scheme: &Scheme, rows: usize, cols: usize) -> Result<()>;
+
     /// Whether a matrix `[rows, cols]` can be written so; `scheme` with the reason otherwise.
-    fn fits(&self, scheme: &Scheme, rows: usize, cols: usize) -> Result<()>;
+    fn fits(&self, scheme: &Scheme, rows: usize, cols: usize) -> Result<()> {
+        self.accepts(scheme)?;
+        if rows == 0 || cols == 0 {
+            return Err(Error::new(
+                Code::Scheme,
+                format!("{scheme}: the matrix is empty"),
+            ));
+        }
+        self.divides(scheme, rows, cols)
+    }
+
+    /// Whether a module that the config counts as quantized is, from its tensors: layouts whose
+    /// configs leave that open say no when the codes are missing.
+    fn is_quantized(&self, parts: &[String]) -> bool {
+        let _ = parts;
+        true
+    }
 
     /// The endings, behind `base.`, of every tensor that may belong to one matrix.
     fn parts(&self) -> &'static [&'static str];
@@ -57,7 +82,22 @@ pub trait Layout: Sync + std::fmt::Debug {
 }
 
 /// Every layout, in the order of help texts.
-pub static LAYOUTS: &[&dyn Layout] = &[&compressed_tensors::CURRENT];
+pub static LAYOUTS: &[&dyn Layout] = &[
+    &compressed_tensors::CURRENT,
+    &bitsandbytes::BitsAndBytes,
+    &hqq::Hqq,
+];
+
+/// The layout that a scheme is written in unless another is asked for: the first that has a place
+/// for it; `scheme` with the reasons when none has.
+pub fn default_for(scheme: &Scheme) -> Result<&'static dyn Layout> {
+    let found = LAYOUTS.iter().copied().find(|l| l.accepts(scheme).is_ok());
+    found.ok_or_else(|| {
+        let reasons = LAYOUTS.iter().filter_map(|l| l.accepts(scheme).err());
+        let reasons: Vec<_> = reasons.map(|e| e.what).collect();
+        Error::new(Code::Scheme, format!("no format holds {scheme}")).remedy(reasons.join("; "))
+    })
+}
 
 /// Looks a layout up by name; `option` with the nearest name otherwise.
 pub fn find(name: &str) -> Result<&'static dyn Layout> {
@@ -86,13 +126,24 @@ pub fn detect(config: &Value) -> Result<Option<Resolver>> {
     Err(Error::new(Code::Unsupported, what).remedy(format!("expected {}", known.join(", "))))
 }
 
+/// How the modules of a target are stored.
+#[derive(Debug)]
+pub struct Rule {
+    /// Which modules.
+    pub target: Target,
+    /// How they are quantized.
+    pub scheme: Scheme,
+    /// What decodes them.
+    pub layout: &'static dyn Layout,
+}
+
 /// Says for each module of a checkpoint how its weight is stored.
 #[derive(Debug)]
 pub struct Resolver {
-    /// What decodes the weights.
+    /// The layout of the checkpoint.
     pub layout: &'static dyn Layout,
-    /// Targets with their schemes, most specific first.
-    targets: Vec<(Target, Scheme)>,
+    /// Most specific first.
+    rules: Vec<Rule>,
     ignored: Vec<Target>,
 }
 
@@ -101,23 +152,32 @@ impl Resolver {
     /// classes.
     pub(crate) fn new(
         layout: &'static dyn Layout,
-        mut targets: Vec<(Target, Scheme)>,
+        mut rules: Vec<Rule>,
         ignored: Vec<Target>,
     ) -> Self {
-        targets.sort_by(|a, b| a.0.rank().cmp(&b.0.rank()));
+        rules.sort_by(|a, b| a.target.rank().cmp(&b.target.rank()));
         Self {
             layout,
-            targets,
+            rules,
             ignored,
         }
     }
 
-    /// The scheme of a linear layer; none when it is stored as floats.
-    pub fn scheme(&self, module: &str) -> Option<Scheme> {
+    /// How a linear layer is stored; none for floats.
+    pub fn rule(&self, module: &str) -> Option<&Rule> {
         if self.ignored.iter().any(|t| t.fits(module)) {
             return None;
         }
-        let found = self.targets.iter().find(|(t, _)| t.fits(module));
-        found.map(|(_, scheme)| *scheme)
+        self.rules.iter().find(|r| r.target.fits(module))
+    }
+
+    /// The scheme of a linear layer; none when it is stored as floats.
+    pub fn scheme(&self, module: &str) -> Option<Scheme> {
+        self.rule(module).map(|rule| rule.scheme)
+    }
+
+    /// Every scheme that some module may have.
+    pub fn schemes(&self) -> impl Iterator<Item = &Scheme> {
+        self.rules.iter().map(|rule| &rule.scheme)
     }
 }

@@ -173,10 +173,12 @@ impl Loader {
         let resolver = self.resolver.as_ref();
         let resolver = resolver.filter(|_| matches!(item.form, Form::Matrix { .. }));
         item.quantized = resolver.and_then(|r| {
-            Some(Quantized {
-                layout: r.layout,
-                scheme: r.scheme(&item.module)?,
-                parts: self.parts(&item.module),
+            let rule = r.rule(&item.module)?;
+            let parts = self.parts(&item.module);
+            rule.layout.is_quantized(&parts).then_some(Quantized {
+                layout: rule.layout,
+                scheme: rule.scheme,
+                parts,
             })
         });
         item

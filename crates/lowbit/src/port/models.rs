@@ -6,6 +6,7 @@ use super::placement::Placement;
 use super::{Host, Polled};
 use crate::cpu::{Compute, Cpu, Isa};
 use crate::error::{Code, Error, Result, nearest};
+use crate::kernels::matmul::has_shader;
 use crate::model::head::Head;
 use crate::model::load::{Loader, Source, TensorInfo};
 use crate::session::Engine;
@@ -111,7 +112,10 @@ impl Loading {
         };
         let loader = Loader::new(&source)?;
         let layers = loader.config().layers;
-        let device = if r.gpu_layers == Some(0) {
+        let shaders = loader
+            .resolver()
+            .is_none_or(|r| r.schemes().all(has_shader));
+        let device = if r.gpu_layers == Some(0) || (device == "auto" && !shaders) {
             "cpu"
         } else {
             device

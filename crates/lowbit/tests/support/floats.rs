@@ -159,7 +159,7 @@ pub(crate) fn with_outliers(source: &Checkpoint, floats: &Floats, factor: f32) -
 }
 
 fn store(to: &mut Checkpoint, config: &Config, layer: usize, part: Part, values: &[f32]) {
-    let rows = config.arch().rows;
+    let rows = (config.arch().rows)(config, layer);
     let row = rows.iter().find(|r| r.part == part).expect("a row");
     let name = format!("{}.{layer}.{}.weight", config.arch().blocks, row.module);
     put(to, &name, values);

@@ -48,6 +48,7 @@ mod weight;
 pub use weight::{Decode, Dense, PADDING, Packed, Weight, Zeros};
 
 use crate::cpu::{Compute, Cpu, Isa};
+use crate::scheme::{Element, Scheme, ZeroPoint};
 use gemm::Source;
 use std::borrow::Cow;
 
@@ -89,6 +90,14 @@ pub fn matmul(cpu: &Cpu, x: &[f32], w: &Weight, y: &mut [f32]) {
             }
         }
     }
+}
+
+/// Whether the GPU multiplies matrices of a scheme: integers with integer zero points for inputs
+/// that are left alone.
+pub fn has_shader(scheme: &Scheme) -> bool {
+    scheme.element == Element::Int
+        && scheme.zero != ZeroPoint::Float
+        && scheme.activations.is_none()
 }
 
 /// Adds `x[m, n]ᵀ · x` into the lower triangle of `h[n, n]`.

@@ -1,5 +1,7 @@
-use super::super::*;
+use super::*;
 use crate::error::Code;
+use crate::layout::compressed_tensors::CURRENT;
+use crate::tensor::Dtype;
 use serde_json::json;
 
 #[test]
@@ -23,6 +25,7 @@ fn config_names_the_fewer_modules() {
     }
     assert_eq!(read.scheme("lm_head"), None);
     assert_eq!(read.layout.name(), "compressed-tensors");
+    assert_eq!(config["format"], "pack-quantized");
     let ordered = CURRENT.config(&assignment, &[], true);
     assert_eq!(
         ordered["config_groups"]["group_0"]["weights"]["actorder"],
@@ -66,7 +69,7 @@ fn version_decides_the_stream_of_three_bits() {
         let read = config(&json!({ "num_bits": bits, "strategy": "channel" }), |c| {
             c["version"] = version.clone();
         });
-        format!("{:?}", read.unwrap().layout).contains("PerWord")
+        format!("{:?}", read.unwrap().rule("a").unwrap().layout).contains("PerWord")
     };
     assert!(per_word(3, json!("0.17.1")));
     assert!(
@@ -89,9 +92,9 @@ fn settings_that_cannot_be_followed_are_named() {
     let rows = [
         (
             "format",
-            json!("int-quantized"),
+            json!("float-quantized"),
             Code::Unsupported,
-            "int-quantized",
+            "float-quantized",
         ),
         (
             "kv_cache_scheme",
@@ -111,9 +114,29 @@ fn settings_that_cannot_be_followed_are_named() {
     for (key, value, code, word) in rows {
         refused(&good, |c| c[key] = value.clone(), code, word);
     }
-    let activations =
-        |c: &mut Value| c["config_groups"]["group_0"]["input_activations"] = json!({"num_bits": 8});
-    refused(&good, activations, Code::Unsupported, "activations");
+    let activations = |args: Value| {
+        move |c: &mut Value| c["config_groups"]["group_0"]["input_activations"] = args.clone()
+    };
+    for (args, word) in [
+        (
+            json!({"num_bits": 4, "dynamic": true, "strategy": "token"}),
+            "4 bits",
+        ),
+        (json!({"num_bits": 8, "type": "float"}), "float"),
+        (json!({"num_bits": 8, "dynamic": "local"}), "local"),
+        (json!({"num_bits": 8, "symmetric": false}), "symmetric"),
+        (
+            json!({"num_bits": 8, "dynamic": true, "strategy": "tensor"}),
+            "tensor",
+        ),
+        (
+            json!({"num_bits": 8, "strategy": "tensor"}),
+            "no scale for the inputs",
+        ),
+        (json!({"num_bits": 8, "colour": 1}), "colour"),
+    ] {
+        refused(&good, activations(args), Code::Unsupported, word);
+    }
 }
 
 #[test]
@@ -126,14 +149,14 @@ fn weights_that_cannot_be_followed_are_named() {
             "num_bits 5",
         ),
         (
-            json!({"num_bits": 8, "type": "float"}),
+            json!({"num_bits": 8, "type": "complex", "strategy": "channel"}),
             Code::Unsupported,
-            "float",
+            "complex",
         ),
         (
             json!({"num_bits": 8, "strategy": "block"}),
-            Code::Unsupported,
-            "block",
+            Code::Config,
+            "block_structure",
         ),
         (
             json!({"num_bits": 4, "strategy": "group"}),
@@ -144,5 +167,39 @@ fn weights_that_cannot_be_followed_are_named() {
     ];
     for (weights, code, word) in rows {
         refused(&weights, |_| {}, code, word);
+    }
+}
+
+#[test]
+fn formats_that_differ_make_a_mixed_checkpoint() {
+    let schemes = [
+        ("a", "w4g128"),
+        ("b", "w8a8"),
+        ("c", "fp8a8s"),
+        ("d", "w4g128"),
+        ("e", "nvfp4"),
+    ];
+    let assignment: Vec<_> = schemes
+        .iter()
+        .map(|(m, s)| (m.to_string(), s.parse().unwrap()))
+        .collect();
+    let config = CURRENT.config(&assignment, &[], false);
+    assert_eq!(config["format"], "mixed-precision");
+    let formats = config["config_groups"].as_object().unwrap().values();
+    let formats: Vec<_> = formats.map(|g| g["format"].as_str().unwrap()).collect();
+    let wanted = [
+        "int-quantized",
+        "float-quantized",
+        "nvfp4-pack-quantized",
+        "pack-quantized",
+    ];
+    assert_eq!(formats, wanted);
+    let read = CURRENT.detect(&config).unwrap().unwrap();
+    for (module, scheme) in &assignment {
+        assert_eq!(read.scheme(module), Some(*scheme), "{module}");
+        let layout = read.rule(module).unwrap().layout;
+        let outputs = layout.outputs(module, scheme, (4, 128), Dtype::F32, false);
+        let own = CURRENT.outputs(module, scheme, (4, 128), Dtype::F32, false);
+        assert_eq!(outputs, own, "{module}");
     }
 }

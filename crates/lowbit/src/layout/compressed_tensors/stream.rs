@@ -83,18 +83,3 @@ pub(super) fn codes_down(
     }
     codes
 }
-
-/// Little-endian bytes of words.
-pub(super) fn bytes_from_words(words: &[u32]) -> Vec<u8> {
-    let mut bytes = vec![0; words.len() * 4];
-    for (b, w) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(words) {
-        *b = w.to_le_bytes();
-    }
-    bytes
-}
-
-/// Words from little-endian bytes.
-pub(super) fn words_from_bytes(bytes: &[u8]) -> Vec<u32> {
-    let words = bytes.as_chunks::<4>().0.iter();
-    words.map(|b| u32::from_le_bytes(*b)).collect()
-}

@@ -1,6 +1,11 @@
 use super::*;
-use crate::error::Code;
+use crate::layout::Layout;
+use crate::layout::compressed_tensors::{CURRENT as LAYOUT, CompressedTensors};
 use proptest::prelude::*;
+
+static OLD: CompressedTensors = CompressedTensors {
+    format: Some(&BEFORE_0_18),
+};
 
 const BASE: &str = "model.layers.0.mlp.up_proj";
 
@@ -59,16 +64,16 @@ proptest! {
         let scheme = Scheme::weights(bits, group, symmetric);
         let dtype = [Dtype::F32, Dtype::F16, Dtype::BF16][dtype];
         let matrix = sample(&scheme, rows, cols, dtype, by_index);
-        let tensors = CURRENT.encode(BASE, &matrix, &scheme).unwrap();
-        let planned = CURRENT.outputs(BASE, &scheme, (rows, cols), dtype, by_index);
+        let tensors = LAYOUT.encode(BASE, &matrix, &scheme).unwrap();
+        let planned = LAYOUT.outputs(BASE, &scheme, (rows, cols), dtype, by_index);
         for (t, p) in tensors.iter().zip(&planned) {
             prop_assert_eq!((&t.name, t.dtype, &t.shape), (&p.name, p.dtype, &p.shape));
             t.view().unwrap();
         }
         prop_assert_eq!(tensors.len(), planned.len());
-        let back = CURRENT.decode(BASE, &scheme, &tensors).unwrap();
+        let back = LAYOUT.decode(BASE, &scheme, &tensors).unwrap();
         prop_assert_eq!(&back, &matrix);
-        prop_assert_eq!(CURRENT.encode(BASE, &back, &scheme).unwrap(), tensors);
+        prop_assert_eq!(LAYOUT.encode(BASE, &back, &scheme).unwrap(), tensors);
     }
 }
 
@@ -76,9 +81,9 @@ proptest! {
 fn decode_with(change: impl Fn(&mut Vec<Tensor>)) -> Result<QuantizedMatrix> {
     let scheme = Scheme::weights(4, Group::Run(8), false);
     let matrix = sample(&scheme, 5, 16, Dtype::F32, true);
-    let mut tensors = CURRENT.encode(BASE, &matrix, &scheme).unwrap();
+    let mut tensors = LAYOUT.encode(BASE, &matrix, &scheme).unwrap();
     change(&mut tensors);
-    CURRENT.decode(BASE, &scheme, &tensors)
+    LAYOUT.decode(BASE, &scheme, &tensors)
 }
 
 /// Overwrites bytes of one of the matrix's tensors.
@@ -140,7 +145,7 @@ fn the_old_stream_of_three_bits_is_read() {
                     "weight_packed",
                     Dtype::I32,
                     &[1, words.len()],
-                    stream::bytes_from_words(words),
+                    bytes_from_words(words),
                 ),
                 tensor(
                     "weight_scale",
@@ -154,22 +159,19 @@ fn the_old_stream_of_three_bits_is_read() {
     };
     let old = [0x18ab_c398, 0x0e62_af0e, 0x3c39_8abc, 0x0000_002a];
     let new = [0x98ab_c398, 0xc398_abc3, 0xabc3_98ab];
-    assert_eq!(
-        decode(&BEFORE_0_18, &old).unwrap(),
-        decode(&CURRENT, &new).unwrap()
-    );
-    assert_eq!(decode(&CURRENT, &old).unwrap_err().code, Code::Qparam);
+    assert_eq!(decode(&OLD, &old).unwrap(), decode(&LAYOUT, &new).unwrap());
+    assert_eq!(decode(&LAYOUT, &old).unwrap_err().code, Code::Qparam);
 }
 
 #[test]
 fn fits_says_why_not() {
     let what = |scheme: &str, cols: usize| {
-        CURRENT
+        LAYOUT
             .fits(&scheme.parse().unwrap(), 8, cols)
             .unwrap_err()
             .to_string()
     };
     assert!(what("w4g128", 96).contains("use w4g32"));
-    assert!(what("w8a8", 96).contains("unquantized inputs"));
+    assert!(what("nf4", 96).contains("integers"));
     assert!(what("w4flat64", 96).contains("per run of a row"));
 }

@@ -1,0 +1,398 @@
+//! HQQ as transformers stores it: integer codes with float zero points, groups along the row.
+//!
+//! ```text
+//! W_q    8 bits  U8   [n, group]        n = rows · cols / group: one line per group
+//!        4 bits  U8   [n/2, group]      line i in the high half, line i + n/2 in the low half
+//!        2 bits  U8   [n/4, group]      four quarters, the first in the highest bits
+//!        3 bits  I32  [⌈n/10⌉, group]   ten tenths at bits 27, 24 … 0, lines of zeros at the end
+//! scale  any     [n, 1]                 w = (q − zero) · scale
+//! zero   any     [n, 1]
+//! shape  I64     [2]                    rows, cols
+//! ```
+//! Every other setting is a tensor too: numbers I32, flags U8, words U8 with one byte per letter.
+//! Groups down the columns (`axis` 0) are not read. Source: hqq 0.2.8, `core/{quantize,bitpack}.py`.
+
+use super::parts::{
+    FLOATS, Parts, bytes_from_words, named, planned, sizes_from_bytes, words_from_bytes,
+};
+use super::target::Target;
+use super::{Layout, Resolver, Rule};
+use crate::container::safetensors::Planned;
+use crate::error::{Code, Error, Result};
+use crate::matrix::{Codes, Floats, Integer, QuantizedMatrix, Scales, Values, Zero};
+use crate::pack::{words_from_codes, words_len};
+use crate::scheme::{Element, Group, Scheme, ZeroPoint};
+use crate::tensor::{Dtype, Tensor};
+use serde_json::{Value, json};
+
+/// The layout.
+#[derive(Debug)]
+pub struct Hqq;
+
+/// A setting that is stored with every matrix.
+#[derive(Debug)]
+enum Setting {
+    Number(usize),
+    Flag(bool),
+    Word(&'static str),
+}
+
+/// How codes of a width are packed.
+struct Packing {
+    name: &'static str,
+    /// Lines of codes in one line of `W_q`.
+    lines: usize,
+    /// Whether `W_q` is I32 rather than U8.
+    words: bool,
+}
+
+const fn packing(bits: u8) -> Packing {
+    let (name, lines) = match bits {
+        2 => ("2bit_u8", 4),
+        3 => ("3bit_32", 10),
+        4 => ("4bit_u8", 2),
+        _ => ("8bit_u8", 1),
+    };
+    Packing {
+        name,
+        lines,
+        words: bits == 3,
+    }
+}
+
+/// Everything but codes, scales, zeros and the shape.
+fn settings(bits: u8, group: usize, dtype: Dtype) -> Vec<(&'static str, Setting)> {
+    use Setting::{Flag, Number, Word};
+    let compute = match dtype {
+        Dtype::F16 => "torch.float16",
+        Dtype::BF16 => "torch.bfloat16",
+        _ => "torch.float32",
+    };
+    let view = if bits == 3 {
+        "torch.int32"
+    } else {
+        "torch.uint8"
+    };
+    vec![
+        ("axis", Number(1)),
+        ("channel_wise", Flag(true)),
+        ("compute_dtype", Word(compute)),
+        ("encoded_state_dict", Flag(true)),
+        ("group_size", Number(group)),
+        ("nbits", Number(usize::from(bits))),
+        ("offload_meta", Flag(false)),
+        ("optimize", Flag(true)),
+        ("packing", Word(packing(bits).name)),
+        ("quant_scale", Flag(false)),
+        ("quant_zero", Flag(false)),
+        // What the solver starts from; its result is not rounded.
+        ("round_zero", Flag(bits == 4)),
+        ("stores_quant_config", Flag(true)),
+        ("unpack_view_dtype", Word(view)),
+        ("view_as_float", Flag(false)),
+    ]
+}
+
+impl Setting {
+    fn planned(&self, base: &str, name: &str) -> Planned {
+        match self {
+            Self::Number(_) => planned(base, name, Dtype::I32, &[]),
+            Self::Flag(_) => planned(base, name, Dtype::U8, &[]),
+            Self::Word(word) => planned(base, name, Dtype::U8, &[word.len()]),
+        }
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        match self {
+            Self::Number(n) => (*n as u32).to_le_bytes().to_vec(),
+            Self::Flag(flag) => vec![u8::from(*flag)],
+            Self::Word(word) => word.as_bytes().to_vec(),
+        }
+    }
+}
+
+impl Layout for Hqq {
+    fn name(&self) -> &'static str {
+        "hqq"
+    }
+
+    fn about(&self) -> &'static str {
+        "integers with float zero points, read by transformers and the hqq package"
+    }
+
+    fn accepts(&self, scheme: &Scheme) -> Result<()> {
+        let no = |why: &str| Err(Error::new(Code::Scheme, format!("{scheme}: {why}")));
+        if scheme.element != Element::Int || scheme.zero != ZeroPoint::Float {
+            return no("hqq holds integers with float zero points, as w4g64-float");
+        }
+        if scheme.activations.is_some() {
+            return no("hqq stores no rounding of inputs");
+        }
+        if !matches!(scheme.group, Group::Run(_) | Group::Row) {
+            return no("hqq has groups along the row here");
+        }
+        Ok(())
+    }
+
+    fn divides(&self, scheme: &Scheme, rows: usize, cols: usize) -> Result<()> {
+        let groups = rows * (cols / scheme.group_cols(cols)?);
+        let Packing { lines, words, .. } = packing(scheme.bits);
+        if !words && !groups.is_multiple_of(lines) {
+            let what = format!("{scheme}: hqq packs {lines} groups into one, there are {groups}");
+            return Err(Error::new(Code::Scheme, what).remedy("use 8 bits"));
+        }
+        Ok(())
+    }
+
+    fn is_quantized(&self, parts: &[String]) -> bool {
+        parts.iter().any(|p| p.ends_with(".W_q"))
+    }
+
+    fn parts(&self) -> &'static [&'static str] {
+        &[
+            "W_q",
+            "scale",
+            "zero",
+            "shape",
+            "axis",
+            "channel_wise",
+            "compute_dtype",
+            "encoded_state_dict",
+            "group_size",
+            "nbits",
+            "offload_meta",
+            "optimize",
+            "packing",
+            "quant_scale",
+            "quant_zero",
+            "round_zero",
+            "stores_quant_config",
+            "unpack_view_dtype",
+            "view_as_float",
+        ]
+    }
+
+    fn outputs(
+        &self,
+        base: &str,
+        scheme: &Scheme,
+        (rows, cols): (usize, usize),
+        scale_dtype: Dtype,
+        _by_index: bool,
+    ) -> Vec<Planned> {
+        let group = scheme.group_cols(cols).unwrap_or(cols);
+        let groups = rows * (cols / group);
+        let Packing { lines, words, .. } = packing(scheme.bits);
+        let code = if words { Dtype::I32 } else { Dtype::U8 };
+        let mut all = vec![
+            planned(base, "W_q", code, &[groups.div_ceil(lines), group]),
+            planned(base, "scale", scale_dtype, &[groups, 1]),
+            planned(base, "zero", scale_dtype, &[groups, 1]),
+            planned(base, "shape", Dtype::I64, &[2]),
+        ];
+        let settings = settings(scheme.bits, group, scale_dtype);
+        all.extend(settings.iter().map(|(name, s)| s.planned(base, name)));
+        all
+    }
+
+    fn encode(&self, base: &str, matrix: &QuantizedMatrix, scheme: &Scheme) -> Result<Vec<Tensor>> {
+        let shape = (matrix.rows, matrix.cols);
+        self.fits(scheme, shape.0, shape.1)?;
+        matrix.validate()?;
+        let m = matrix.integer("hqq")?;
+        let (Scales::Flat(scales), Zero::Float(zeros)) = (&m.scales, &m.zero) else {
+            return Err(Error::new(
+                Code::Qparam,
+                "hqq has flat scales and float zeros",
+            ));
+        };
+        let dtype = scales.dtype();
+        let group = scheme.group_cols(shape.1)?;
+        let same = zeros.dtype() == dtype && m.codes.bits == scheme.bits && m.group == group;
+        if !same || m.group_of_col.is_some() {
+            return Err(Error::new(
+                Code::Qparam,
+                format!("the matrix is not {scheme}"),
+            ));
+        }
+        let mut codes = vec![0; shape.0 * shape.1];
+        for (r, row) in codes.chunks_exact_mut(shape.1).enumerate() {
+            m.codes.row(r, row);
+        }
+        let sizes = [shape.0 as i64, shape.1 as i64];
+        let mut data = vec![
+            pack(&codes, scheme.bits, group),
+            scales.to_bytes(),
+            zeros.to_bytes(),
+            sizes.iter().flat_map(|n| n.to_le_bytes()).collect(),
+        ];
+        let settings = settings(scheme.bits, group, dtype);
+        data.extend(settings.iter().map(|(_, setting)| setting.bytes()));
+        Ok(named(self.outputs(base, scheme, shape, dtype, false), data))
+    }
+
+    fn decode(&self, base: &str, scheme: &Scheme, tensors: &[Tensor]) -> Result<QuantizedMatrix> {
+        let parts = Parts { base, tensors };
+        let place = |e: Error| e.at(format!("{base:?}"));
+        let sizes = parts.get("shape", &[Dtype::I64], &[2])?;
+        let Some([rows, cols]) =
+            sizes_from_bytes(&sizes.bytes).and_then(|s| <[usize; 2]>::try_from(s).ok())
+        else {
+            return Err(place(Error::new(
+                Code::Qparam,
+                "shape does not hold two sizes",
+            )));
+        };
+        self.fits(scheme, rows, cols).map_err(place)?;
+        check_settings(&parts, scheme, cols)?;
+        let group = scheme.group_cols(cols)?;
+        let groups = rows * (cols / group);
+        let Packing { lines, words, .. } = packing(scheme.bits);
+        let dtype = if words { Dtype::I32 } else { Dtype::U8 };
+        let packed = parts.get("W_q", &[dtype], &[groups.div_ceil(lines), group])?;
+        let scale = parts.get("scale", FLOATS, &[groups, 1])?;
+        let zero = parts.get("zero", &[scale.dtype], &[groups, 1])?;
+        let codes = unpack(&packed.bytes, scheme.bits, group, rows * cols);
+        let words = codes.chunks_exact(cols);
+        let matrix = QuantizedMatrix {
+            rows,
+            cols,
+            values: Values::Integer(Integer {
+                codes: Codes {
+                    bits: scheme.bits,
+                    row_words: words_len(cols, scheme.bits),
+                    words: words
+                        .flat_map(|c| words_from_codes(c, scheme.bits))
+                        .collect(),
+                },
+                group,
+                scales: Scales::Flat(Floats::from_bytes(scale.dtype, &scale.bytes)?),
+                zero: Zero::Float(Floats::from_bytes(zero.dtype, &zero.bytes)?),
+                group_of_col: None,
+            }),
+            inputs: None,
+        };
+        matrix.validate().map_err(place)?;
+        Ok(matrix)
+    }
+
+    fn config(
+        &self,
+        assignment: &[(String, Scheme)],
+        ignored: &[String],
+        _by_index: bool,
+    ) -> Value {
+        let params = |scheme: &Scheme| {
+            let group = match scheme.group {
+                Group::Run(n) => json!(n),
+                _ => Value::Null,
+            };
+            json!({ "weight_quant_params": {
+                "nbits": scheme.bits, "channel_wise": true, "group_size": group, "optimize": true,
+                "round_zero": scheme.bits == 4, "axis": 1, "view_as_float": false,
+            }, "scale_quant_params": null, "zero_quant_params": null, "offload_meta": false })
+        };
+        json!({
+            "quant_method": "hqq",
+            "quant_config": assignment.first().map(|(_, scheme)| params(scheme)),
+            "skip_modules": ignored,
+        })
+    }
+
+    fn detect(&self, config: &Value) -> Option<Result<Resolver>> {
+        (config["quant_method"] == self.name()).then(|| read(config))
+    }
+}
+
+fn read(config: &Value) -> Result<Resolver> {
+    let wrong = |code, what: &str| Err(Error::new(code, what).at("quantization_config"));
+    let params = &config["quant_config"]["weight_quant_params"];
+    let bits = params["nbits"].as_u64().and_then(|b| u8::try_from(b).ok());
+    let Some(bits @ (2 | 3 | 4 | 8)) = bits else {
+        return wrong(
+            Code::Unsupported,
+            "quant_config has no nbits of 2, 3, 4 or 8 for all modules",
+        );
+    };
+    if params["axis"].as_u64() == Some(0) {
+        return wrong(Code::Unsupported, "axis 0: groups down the columns");
+    }
+    if params["view_as_float"] == true {
+        return wrong(Code::Unsupported, "view_as_float: codes stored as floats");
+    }
+    let group = match params["group_size"].as_u64().map(usize::try_from) {
+        None => Group::Row,
+        Some(Ok(n)) if n > 0 => Group::Run(n),
+        Some(_) => return wrong(Code::Config, "group_size is 0"),
+    };
+    let scheme = Scheme {
+        zero: ZeroPoint::Float,
+        ..Scheme::weights(bits, group, true)
+    };
+    let rule = Rule {
+        target: Target::Linear,
+        scheme,
+        layout: &Hqq,
+    };
+    Ok(Resolver::new(&Hqq, vec![rule], Vec::new()))
+}
+
+/// `qparam` when a matrix says something else than the config.
+fn check_settings(parts: &Parts<'_>, scheme: &Scheme, cols: usize) -> Result<()> {
+    let group = scheme.group_cols(cols)?;
+    for (name, wanted) in [
+        ("nbits", usize::from(scheme.bits)),
+        ("axis", 1),
+        ("group_size", group),
+    ] {
+        let tensor = parts.get(name, &[Dtype::I32], &[])?;
+        let found = words_from_bytes(&tensor.bytes);
+        if found != [wanted as u32] {
+            let what = format!("{name} is {found:?}, the config says {wanted}");
+            return Err(Error::new(Code::Qparam, what).at(format!("{:?}", parts.base)));
+        }
+    }
+    Ok(())
+}
+
+/// Where line `i` of `n` lies: the line of `W_q` and the bit at which it starts.
+fn place(i: usize, n: usize, bits: u8) -> (usize, usize) {
+    let Packing { lines, .. } = packing(bits);
+    let step = n.div_ceil(lines);
+    (i % step, (lines - 1 - i / step) * usize::from(bits))
+}
+
+fn pack(codes: &[u8], bits: u8, group: usize) -> Vec<u8> {
+    let n = codes.len() / group;
+    let Packing { lines, words, .. } = packing(bits);
+    let mut packed = vec![0u32; n.div_ceil(lines) * group];
+    for (i, line) in codes.chunks_exact(group).enumerate() {
+        let (to, shift) = place(i, n, bits);
+        for (word, code) in packed[to * group..][..group].iter_mut().zip(line) {
+            *word |= u32::from(*code) << shift;
+        }
+    }
+    if words {
+        bytes_from_words(&packed)
+    } else {
+        packed.iter().map(|w| *w as u8).collect()
+    }
+}
+
+fn unpack(bytes: &[u8], bits: u8, group: usize, count: usize) -> Vec<u8> {
+    let n = count / group;
+    let packed: Vec<u32> = if packing(bits).words {
+        words_from_bytes(bytes)
+    } else {
+        bytes.iter().map(|b| u32::from(*b)).collect()
+    };
+    let mask = (1u32 << bits) - 1;
+    let mut codes = vec![0; count];
+    for (i, line) in codes.chunks_exact_mut(group).enumerate() {
+        let (from, shift) = place(i, n, bits);
+        for (code, word) in line.iter_mut().zip(&packed[from * group..][..group]) {
+            *code = (word >> shift & mask) as u8;
+        }
+    }
+    codes
+}
