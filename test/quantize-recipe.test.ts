@@ -209,7 +209,9 @@ test('recipes: lists presets, prints one that runs, names the nearest', async (t
   const wrong = await lowbit(['recipes', 'awq-w4a61'])
   t.is(wrong.code, 2)
   t.regex(wrong.err, /did you mean "awq-w4a16"/)
-  t.true(JSON.parse((await lowbit(['recipes', '--json'])).out).recipes.length > 10)
+  const { recipes } = JSON.parse((await lowbit(['recipes', '--json'])).out)
+  t.true(recipes.length > 10)
+  t.is((await api.catalog()).recipes.length, recipes.length)
 })
 
 /** A tiny checkpoint with a tokenizer. */
