@@ -293,6 +293,35 @@ fn a_model_stretched_by_longrope_runs_up_to_its_original_context() {
     );
 }
 
+#[test]
+fn a_language_model_beside_a_vision_tower_has_its_values_inside_or_outside() {
+    let text = json!({ "hidden_size": 32, "num_hidden_layers": 1, "intermediate_size": 64,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 9,
+        "max_position_embeddings": 77, "tie_word_embeddings": true });
+    let inside = config(
+        "qwen2_vl",
+        &json!({ "text_config": text, "dtype": "bfloat16" }),
+    )
+    .unwrap();
+    assert_eq!((inside.hidden, inside.context, inside.tied), (32, 77, true));
+    assert_eq!(inside.dtype, Some(lowbit::Dtype::BF16));
+    let rope = json!({ "type": "mrope", "mrope_section": [2, 3, 3] });
+    let outside = config("qwen2_vl", &json!({ "rope_scaling": rope })).unwrap();
+    assert_eq!(
+        (outside.hidden, outside.rope_scaling),
+        (96, RopeScaling::None)
+    );
+    let e = config("llama", &json!({ "rope_scaling": rope })).unwrap_err();
+    assert_eq!(e.code, Code::Unsupported, "{e}");
+    let e = config("qwen3_vl", &json!({ "text_config": { "hidden_size": 0 } })).unwrap_err();
+    assert!(
+        e.to_string().contains("text_config.hidden_size is 0"),
+        "{e}"
+    );
+    let e = config("qwen3_vl", &json!({ "text_config": [] })).unwrap_err();
+    assert_eq!(e.code, Code::Config, "{e}");
+}
+
 /// Norms are held as what values are multiplied with.
 #[test]
 fn norms_of_gemma_are_one_more_than_what_is_stored() {

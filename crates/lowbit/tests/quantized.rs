@@ -88,6 +88,9 @@ fn codes_give_the_logits_of_the_floats_that_they_stand_for() {
         ("tiny-smollm3", "w4g32-asym"),
         ("tiny-deepseek-v2", "w8"),
         ("tiny-deepseek-v3", "w4"),
+        ("tiny-qwen2-vl", "w4g16"),
+        ("tiny-qwen3-vl", "w4g16"),
+        ("tiny-gemma3-vision", "w8"),
     ] {
         let (packed, dense) = rounded(name, scheme);
         let tokens: Vec<u32> = (2..40).collect();

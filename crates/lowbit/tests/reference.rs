@@ -30,6 +30,9 @@ const TINY: &[&str] = &[
     "tiny-smollm3",
     "tiny-deepseek-v2",
     "tiny-deepseek-v3",
+    "tiny-qwen2-vl",
+    "tiny-qwen3-vl",
+    "tiny-gemma3-vision",
 ];
 
 fn fixture(name: &str) -> BTreeMap<String, Tensor> {

@@ -17,6 +17,9 @@ pub struct Arch {
     pub name: &'static str,
     /// Values of `model_type` in config.json that this row serves.
     pub model_types: &'static [&'static str],
+    /// Key of config.json that holds the values of the language model, in models that also see
+    /// images; without it they stand outside.
+    pub text: Option<&'static str>,
     /// Module of the token embedding, `[vocabulary, hidden]`.
     pub embed: &'static str,
     /// Modules of the blocks: this, a dot, the block's index.

@@ -93,6 +93,9 @@ pub struct Rope {
     pub part: Option<f64>,
     /// Pairs are neighbours instead of halves apart.
     pub interleaved: bool,
+    /// Angles have sections for time, height and width (`mrope`). Text has one position for all
+    /// three, so that they come to the ordinary ones.
+    pub sections: bool,
     /// Some blocks do not rotate, by `no_rope_layers`.
     pub some_without: bool,
 }

@@ -42,9 +42,10 @@ pub(super) fn routes(logits: &[f32], experts: &Experts, correction: Option<&[f32
         }
         order.sort_by(better);
         let chosen = &order[..experts.per_token.min(order.len())];
-        let total: f32 = match experts.renormalise {
-            true => chosen.iter().map(|e| scores[*e]).sum(),
-            false => 1.0,
+        let total: f32 = if experts.renormalise {
+            chosen.iter().map(|e| scores[*e]).sum()
+        } else {
+            1.0
         };
         routes.extend(chosen.iter().map(|e| Route {
             expert: *e,

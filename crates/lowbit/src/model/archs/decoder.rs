@@ -149,20 +149,7 @@ pub(super) fn ops(config: &Config, layer: usize, style: &Style) -> Vec<Op> {
     if style.pre_norms {
         ops.push(norm(Slot::Hidden, Slot::Normed, Part::InputNorm));
     }
-    match style.project {
-        Project::Apart => ops.push(Op::Linear { from, outputs: QKV }),
-        Project::Fused => ops.extend([
-            Op::Linear {
-                from,
-                outputs: &[(Part::Qkv, Slot::Qkv)],
-            },
-            Op::Split {
-                from: Slot::Qkv,
-                to: &[Slot::Q, Slot::K, Slot::V],
-            },
-        ]),
-        Project::Latent => latent(&mut ops, config, from),
-    }
+    project(&mut ops, config, style.project, from);
     if style.head_norms {
         for (slot, weight) in [(Slot::Q, Part::QNorm), (Slot::K, Part::KNorm)] {
             ops.push(Op::HeadNorm { slot, weight });
@@ -195,6 +182,24 @@ pub(super) fn ops(config: &Config, layer: usize, style: &Style) -> Vec<Op> {
     ops.extend_from_slice(style.mlp);
     add(&mut ops, config, style.post_norms.then_some(Part::MlpNorm));
     ops
+}
+
+/// Queries, keys and values of what `from` holds.
+fn project(ops: &mut Vec<Op>, config: &Config, project: Project, from: Slot) {
+    match project {
+        Project::Apart => ops.push(Op::Linear { from, outputs: QKV }),
+        Project::Fused => ops.extend([
+            Op::Linear {
+                from,
+                outputs: &[(Part::Qkv, Slot::Qkv)],
+            },
+            Op::Split {
+                from: Slot::Qkv,
+                to: &[Slot::Q, Slot::K, Slot::V],
+            },
+        ]),
+        Project::Latent => latent(ops, config, from),
+    }
 }
 
 /// Queries, keys and values through narrow vectors.

@@ -8,6 +8,7 @@ mod gemma;
 mod llama;
 mod moe;
 mod variants;
+mod vision;
 
 use super::arch::{Arch, Bias, BiasOf, Biases, Dim, Kind, Policy, Row};
 use super::ops::Part;
@@ -31,6 +32,9 @@ pub static ARCHS: &[&Arch] = &[
     &variants::SMOLLM3,
     &deepseek::DEEPSEEK_V2,
     &deepseek::DEEPSEEK_V3,
+    &vision::QWEN2_VL,
+    &vision::QWEN3_VL,
+    &vision::GEMMA3_VISION,
 ];
 
 const LINEAR: Policy = Policy::Codes { fewest_bits: 2 };

@@ -34,9 +34,10 @@ pub(super) fn read(fields: &Fields<'_>) -> Result<Latent> {
         return Err(fields.refuse("qk_rope_head_dim", &rope.into(), allowed));
     }
     // A missing rank is the family's, null is none.
-    let query_rank = match fields.is_null("q_lora_rank") {
-        true => None,
-        false => Some(fields.count("q_lora_rank", 1..=1 << 16, Some(1536))?),
+    let query_rank = if fields.is_null("q_lora_rank") {
+        None
+    } else {
+        Some(fields.count("q_lora_rank", 1..=1 << 16, Some(1536))?)
     };
     Ok(Latent {
         query_rank,

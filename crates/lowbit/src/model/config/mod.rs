@@ -82,23 +82,33 @@ impl Config {
     /// `config` names key, value and allowed values; `unknown-architecture` when no row knows the
     /// model type; `unsupported` for features that nothing here computes.
     pub fn from_json(json: &Value) -> Result<Self> {
-        let fields = Fields::new(json, "")?;
-        let model_type = fields
+        let outer = Fields::new(json, "")?;
+        let model_type = outer
             .text("model_type")?
             .ok_or_else(|| Error::new(Code::Config, "model_type is missing").at("config.json"))?;
         let arch = arch::find(model_type)?;
-        let mut config = sizes(&fields, arch)?;
-        check_activation(&fields, arch)?;
-        rope::read(&fields, arch, &mut config)?;
+        let nested = arch.text.filter(|key| outer.get(key).is_some());
+        let Some(key) = nested else {
+            return Self::from_fields(&outer, arch);
+        };
+        let path = format!("{key}.");
+        let inner = text_of(&outer, key, &path)?;
+        Self::from_fields(&Fields::new(&inner, &path)?, arch)
+    }
+
+    fn from_fields(fields: &Fields<'_>, arch: &Arch) -> Result<Self> {
+        let mut config = sizes(fields, arch)?;
+        check_activation(fields, arch)?;
+        rope::read(fields, arch, &mut config)?;
         config.norm_eps = fields.number("rms_norm_eps", 0.0..=1.0, Some(1e-6))? as f32;
         config.tied = fields.flag("tie_word_embeddings", arch.absent.tied)?;
-        config.qkv_bias = condition(&fields, arch.biases.qkv)?;
-        config.o_bias = condition(&fields, arch.biases.o)?;
-        config.mlp_bias = condition(&fields, arch.biases.mlp)?;
-        config.experts = experts::experts(&fields, arch)?;
-        config.blocks = blocks::shapes(&fields, arch, &config)?;
-        config.factors = (arch.factors)(&fields, &config)?;
-        config.dtype = stored_dtype(&fields)?;
+        config.qkv_bias = condition(fields, arch.biases.qkv)?;
+        config.o_bias = condition(fields, arch.biases.o)?;
+        config.mlp_bias = condition(fields, arch.biases.mlp)?;
+        config.experts = experts::experts(fields, arch)?;
+        config.blocks = blocks::shapes(fields, arch, &config)?;
+        config.factors = (arch.factors)(fields, &config)?;
+        config.dtype = stored_dtype(fields)?;
         Ok(config)
     }
 
@@ -132,6 +142,21 @@ impl Config {
     pub fn ops(&self, layer: usize) -> Arc<[Op]> {
         (self.arch().ops)(self, layer).into()
     }
+}
+
+/// The language model's object, and with it what configs keep outside of it.
+fn text_of(outer: &Fields<'_>, key: &str, path: &str) -> Result<Value> {
+    let inner = outer.get(key).unwrap_or(&Value::Null);
+    let fields = Fields::new(inner, path)?;
+    let mut text = inner.clone();
+    for key in ["tie_word_embeddings", "dtype", "torch_dtype"] {
+        // Older configs tie inside, newer ones outside: either counts.
+        let tied = key == "tie_word_embeddings" && outer.flag(key, false)?;
+        if let Some(value) = outer.get(key).filter(|_| tied || fields.get(key).is_none()) {
+            text[key] = value.clone();
+        }
+    }
+    Ok(text)
 }
 
 fn sizes(fields: &Fields<'_>, arch: &Arch) -> Result<Config> {

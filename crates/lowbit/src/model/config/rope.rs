@@ -56,6 +56,7 @@ pub enum RopeScaling {
 
 const THETA: RangeInclusive<f64> = 1.0..=1e15;
 const FACTOR: RangeInclusive<f64> = 1e-3..=1e6;
+const PARTIAL: &str = "partial_rotary_factor";
 const ORIGINAL: &str = "original_max_position_embeddings";
 const CONTEXT: RangeInclusive<usize> = 1..=1 << 28;
 
@@ -120,6 +121,7 @@ fn scaled(inner: &Fields<'_>, arch: &Arch, config: &mut Config, outer: usize) ->
     }
     config.rope_scaling = match kind(inner)? {
         "default" => RopeScaling::None,
+        "mrope" | "axial" if arch.rope.sections => RopeScaling::None,
         "linear" => RopeScaling::Linear {
             factor: inner.number("factor", FACTOR, None)?,
         },
@@ -197,13 +199,17 @@ fn yarn(inner: &Fields<'_>, config: &Config, outer: usize) -> Result<RopeScaling
         let ratio = original / (turns * std::f64::consts::TAU);
         dim * maths::ln_f64(ratio) / (2.0 * maths::ln_f64(config.rope_theta))
     };
-    let (low, high) = match inner.flag("truncate", true)? {
-        true => (index(fast).floor(), index(slow).ceil()),
-        false => (index(fast), index(slow)),
+    let (low, high) = if inner.flag("truncate", true)? {
+        (index(fast).floor(), index(slow).ceil())
+    } else {
+        (index(fast), index(slow))
     };
-    let strength = |by: f64| match factor <= 1.0 {
-        true => 1.0,
-        false => 0.1 * by * maths::ln_f64(factor) + 1.0,
+    let strength = |by: f64| {
+        if factor <= 1.0 {
+            1.0
+        } else {
+            0.1 * by * maths::ln_f64(factor) + 1.0
+        }
     };
     let of = |key| inner.number(key, 0.0..=1e3, Some(0.0));
     let (own, all) = (of("mscale")?, of("mscale_all_dim")?);
@@ -227,16 +233,15 @@ fn rotary(fields: &Fields<'_>, arch: &Arch, config: &Config) -> Result<usize> {
     if let Some(latent) = config.latent {
         return Ok(latent.rope);
     }
-    const KEY: &str = "partial_rotary_factor";
-    let part = fields.number(KEY, 0.0..=1.0, Some(arch.rope.part.unwrap_or(1.0)))?;
+    let part = fields.number(PARTIAL, 0.0..=1.0, Some(arch.rope.part.unwrap_or(1.0)))?;
     if arch.rope.part.is_none() && part != 1.0 {
-        let what = format!("{KEY} {part}; only 1 is computed here");
+        let what = format!("{PARTIAL} {part}; only 1 is computed here");
         return Err(Error::new(Code::Unsupported, what).at("config.json"));
     }
     let rotary = (config.head_dim as f64 * part) as usize;
     if rotary < 2 || !rotary.is_multiple_of(2) {
         let allowed = format!("a part of {} that is an even number", config.head_dim);
-        return Err(fields.refuse(KEY, &part.into(), allowed));
+        return Err(fields.refuse(PARTIAL, &part.into(), allowed));
     }
     Ok(rotary)
 }
