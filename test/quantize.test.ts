@@ -244,7 +244,7 @@ test('quantize: calibration text is refused when it is no text or too little', a
   const given = (calibration: readonly string[] | { text: string }): Promise<unknown> =>
     lowbit.quantize(model, { out, calibration })
   await failsWith(t, 'dataset', () => given([join(root, 'bad.txt')]))
-  await failsWith(t, 'unsupported', () => given([join(root, 'rows.jsonl')]))
+  await failsWith(t, 'unsupported', () => given([join(root, 'rows.csv')]))
   await failsWith(t, 'not-found', () => given([join(root, 'absent.txt')]))
   await failsWith(t, 'dataset', () => given({ text: 'too short' }))
   const report = await lowbit.quantize(model, { out, calibration: { text: 'a b c '.repeat(400) } })

@@ -3,15 +3,24 @@
  * in one process and a test can hand in its own.
  */
 import type { Binding } from './binding.ts'
+import type { CalibrateReport } from './calibration/report.ts'
+import { type CalibrationSource, sourceList } from './calibration/source.ts'
 import { errorFrom } from './error.ts'
 import { type Evaluation, evaluateModel } from './evaluate/evaluate.ts'
 import type { Host, Source } from './host.ts'
 import { inspectSource, type Inspection } from './inspect.ts'
 import { loadModel, type Model } from './model.ts'
 import { checkOptions } from './option-rules.ts'
-import type { EvaluateOptions, LoadOptions, QuantizeOptions, RunOptions } from './options.ts'
+import type {
+  CalibrateOptions,
+  EvaluateOptions,
+  LoadOptions,
+  QuantizeOptions,
+  RunOptions,
+} from './options.ts'
 import { quantizeModel } from './quantize/quantize.ts'
 import type { QuantizeReport } from './quantize/report.ts'
+import { PRESETS } from './recipe/presets.ts'
 import type { Store } from './store/store.ts'
 import { textOf } from './bytes.ts'
 
@@ -32,6 +41,8 @@ export interface Catalog {
   readonly architectures: readonly { name: string; modelTypes: readonly string[] }[]
   readonly schemes: readonly unknown[]
   readonly codes: readonly { name: string; about: string }[]
+  /** Recipes that ship with the package. */
+  readonly recipes: readonly { name: string; about: string }[]
 }
 
 /** The functions of this package. */
@@ -46,6 +57,23 @@ export interface Lowbit {
    * const report = await quantize('./model', { out: './model-w4' })
    */
   readonly quantize: (model: Place, options: QuantizeOptions) => Promise<QuantizeReport>
+  /**
+   * Makes a calibration set of files, folders, addresses, data sets by name, stores or bytes:
+   * cleans and counts the texts, chooses samples among them, and writes them with a manifest. The
+   * same call writes the same bytes. Throws `dataset` naming file and line, `not-found`,
+   * `output-path`, `template`, `aborted`.
+   *
+   * @example
+   * const { languages } = await calibrate(['./chats.jsonl', './books'], {
+   *   out: './set.jsonl',
+   *   model: './model',
+   *   mix: { en: 0.5, zh: 0.5 },
+   * })
+   */
+  readonly calibrate: (
+    sources: CalibrationSource | readonly CalibrationSource[],
+    options?: CalibrateOptions,
+  ) => Promise<CalibrateReport>
   /**
    * Loads a checkpoint, quantized or not, to run it. Throws `config`, `missing-tensor`, `qparam`,
    * `no-device`, `aborted` and what the checkpoint deserves.
@@ -86,6 +114,19 @@ export function createApi(binding: Binding, host: Host): Lowbit {
   const api: Lowbit = {
     load,
     quantize: async (place, options) => quantizeModel(binding, host, await source(place), options),
+    async calibrate(sources, options = {}) {
+      const { model, signal } = options
+      // What cleans and tells languages is loaded by those who need it.
+      const { makeSet } = await import('./calibration/calibrate.ts')
+      const parts = { host, version: (await catalogOf(binding)).version }
+      const named = model === undefined ? undefined : await source(model)
+      const opened = named && {
+        source: named,
+        load: () => load(model ?? '', { compute: 'f32', device: 'cpu', signal }),
+      }
+      const made = { ...parts, ...(opened ? { model: opened } : {}) }
+      return makeSet(made, sourceList(sources), options)
+    },
     inspect: async (place) => inspectSource(binding, await source(place)),
     async evaluate(model, options = {}) {
       checkOptions('evaluate', options)
@@ -103,18 +144,21 @@ export function createApi(binding: Binding, host: Host): Lowbit {
         for (const one of loaded) await one.dispose()
       }
     },
-    async catalog() {
-      const catalog: Catalog = JSON.parse(await binding.catalog())
-      return catalog
-    },
+    catalog: () => catalogOf(binding),
   }
   return {
     load: typed(api.load),
     quantize: typed(api.quantize),
+    calibrate: typed(api.calibrate),
     inspect: typed(api.inspect),
     evaluate: typed(api.evaluate),
     catalog: typed(api.catalog),
   }
+}
+
+async function catalogOf(binding: Binding): Promise<Catalog> {
+  const catalog: Omit<Catalog, 'recipes'> = JSON.parse(await binding.catalog())
+  return { ...catalog, recipes: PRESETS.map(({ name, about }) => ({ name, about })) }
 }
 
 /** Nothing but a `LowbitError` leaves. */

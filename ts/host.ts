@@ -1,4 +1,5 @@
 /** What differs between Node and a browser, handed in so that everything else is the same. */
+import type { DataFile } from './calibration/source.ts'
 import type { Release, Store } from './store/store.ts'
 
 /** A place where a model is, as a caller named it. */
@@ -64,6 +65,10 @@ export interface Host {
   output(place: string, options: OutputOptions): Promise<Output>
   /** Reads a text that the caller named. */
   readText(place: string): Promise<Uint8Array>
+  /** Files of calibration text under a path, an address, a data set's name or `-`. */
+  data(place: string): Promise<readonly DataFile[]>
+  /** Opens the folder of a single file that is to be written. */
+  folder(place: string): { readonly store: Store; readonly file: string }
   /** Reads a text that ships with the package. */
   bundled(name: BundledText): Promise<Uint8Array>
   /** Starts a SHA-256 digest. */

@@ -29,6 +29,8 @@ const lowbit: Lowbit = createLowbit()
 
 /** Makes a checkpoint smaller; see `Lowbit.quantize`. */
 export const quantize: Lowbit['quantize'] = lowbit.quantize
+/** Makes a calibration set; see `Lowbit.calibrate`. */
+export const calibrate: Lowbit['calibrate'] = lowbit.calibrate
 /** Loads a checkpoint to run it; see `Lowbit.load`. */
 export const load: Lowbit['load'] = lowbit.load
 /** Describes a checkpoint from its headers; see `Lowbit.inspect`. */

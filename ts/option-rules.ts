@@ -1,6 +1,8 @@
 /** Checks of options: unknown keys are refused by name, values by kind and range. */
+import { STRATEGIES } from './calibration/names.ts'
 import { type ErrorCode, LowbitError, nearest, quote } from './error.ts'
 import type {
+  CalibrateOptions,
   EvaluateOptions,
   GenerateOptions,
   LoadOptions,
@@ -82,6 +84,24 @@ const RULES = {
     dryRun: flag,
     compareText: any,
   } satisfies Rules<QuantizeOptions>,
+  calibrate: {
+    ...watching,
+    out: any,
+    model: any,
+    samples: integer(1, 1 << 20),
+    length: integer(2, 1 << 20),
+    select: choice(...STRATEGIES),
+    mix: any,
+    languages: any,
+    without: any,
+    minLength: integer(0, 1 << 20),
+    pack: flag,
+    field: text,
+    rows: integer(1, Number.MAX_SAFE_INTEGER),
+    skipBad: flag,
+    seed: integer(0, Number.MAX_SAFE_INTEGER),
+    force: flag,
+  } satisfies Rules<CalibrateOptions>,
   generate: {
     maxTokens: integer(1, 1 << 30),
     temperature: number(0, 100),
@@ -104,7 +124,7 @@ const RULES = {
 }
 
 /** The functions that take options. */
-export type OptionsOf = 'load' | 'quantize' | 'generate' | 'evaluate'
+export type OptionsOf = 'load' | 'quantize' | 'calibrate' | 'generate' | 'evaluate'
 
 /** Refuses unknown keys, naming the nearest, and values of the wrong kind or out of range. */
 export function checkOptions(name: OptionsOf, given: object): void {

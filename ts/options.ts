@@ -1,4 +1,6 @@
 /** What callers may ask for; `option-rules.ts` refuses anything else. */
+import type { CalibrationSource } from './calibration/source.ts'
+import type { Rule, Strategy } from './calibration/names.ts'
 import type { Model } from './model.ts'
 import type { Store } from './store/store.ts'
 
@@ -62,8 +64,8 @@ export interface QuantizeOptions extends Watching {
   readonly scheme?: string | undefined
   /** File format. Default `compressed-tensors`. */
   readonly format?: string | undefined
-  /** Text files for calibration, or the text; a small public-domain text by default. */
-  readonly calibration?: readonly string[] | { readonly text: string } | undefined
+  /** Sources of calibration text, as a set of `calibrate`; a public-domain text by default. */
+  readonly calibration?: CalibrationSource | readonly CalibrationSource[] | undefined
   /** Calibration samples. Default 128. */
   readonly samples?: number | undefined
   /** Tokens of a sample. Default 512. */
@@ -118,6 +120,40 @@ export interface QuantizeOptions extends Watching {
   readonly dryRun?: boolean | undefined
   /** Text to go on from, before and after, for the report and the card; true for three prompts. */
   readonly compareText?: boolean | readonly string[] | undefined
+}
+
+/** Options of `calibrate`. */
+export interface CalibrateOptions extends Watching {
+  /** File to write, ending in .jsonl, or a store that gets `set.jsonl`; only reported without. */
+  readonly out?: string | Store | undefined
+  /** Model whose tokenizer and chat template cut the samples; a set of texts without. */
+  readonly model?: string | Store | undefined
+  /** Samples of the set. Default 128. */
+  readonly samples?: number | undefined
+  /** Tokens of a sample. Default 512. */
+  readonly length?: number | undefined
+  /** How samples are chosen. Default `random`. */
+  readonly select?: Strategy | undefined
+  /** Share of each language, as in `{ en: 0.5, zh: 0.5 }`; other languages are left out. */
+  readonly mix?: Readonly<Record<string, number>> | undefined
+  /** Languages that are kept; all by default. */
+  readonly languages?: readonly string[] | undefined
+  /** Cleaning rules to leave out. */
+  readonly without?: readonly Rule[] | undefined
+  /** Words, or characters of scripts without spaces, that a text must have. Default 8. */
+  readonly minLength?: number | undefined
+  /** Join texts to fill samples; else each sample is the start of one text. Default true. */
+  readonly pack?: boolean | undefined
+  /** Field of a row that holds its text or messages; found by its name by default. */
+  readonly field?: string | undefined
+  /** Most rows of each file; all, or 20,000 of a data set on the hub. */
+  readonly rows?: number | undefined
+  /** Leave out rows that cannot be read, and count them. Default false. */
+  readonly skipBad?: boolean | undefined
+  /** Seed of what is random. Default 0. */
+  readonly seed?: number | undefined
+  /** Replace a set that is already there. Default false. */
+  readonly force?: boolean | undefined
 }
 
 /** Options of `Model.generate`; the defaults are those of generation_config.json. */

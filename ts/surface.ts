@@ -1,11 +1,14 @@
 /** What both entry points export beside the functions themselves. */
 export type { Catalog, Lowbit, Place } from './api.ts'
+export type { CalibrateReport } from './calibration/report.ts'
+export type { CalibrationSource } from './calibration/source.ts'
 export { type ErrorCode, LowbitError } from './error.ts'
 export type { Evaluation } from './evaluate/evaluate.ts'
 export type { Inspection } from './inspect.ts'
 export type { ModelInfo } from './loaded.ts'
 export type { Model } from './model.ts'
 export type {
+  CalibrateOptions,
   EvaluateOptions,
   GenerateOptions,
   LoadOptions,

@@ -1,6 +1,7 @@
 /** The command line: arguments in, exit code out. */
 import { Command, CommanderError } from 'commander'
 import { errorFrom, LowbitError } from '../error.ts'
+import { registerCalibrate } from './calibrate.ts'
 import { registerChat } from './chat.ts'
 import type { Context, Register } from './command.ts'
 import { registerDoctor } from './doctor.ts'
@@ -13,6 +14,7 @@ import { registerRun } from './run.ts'
 /** Every command, in the order of the help. */
 const COMMANDS: readonly Register[] = [
   registerQuantize,
+  registerCalibrate,
   registerRecipes,
   registerEval,
   registerRun,

@@ -110,7 +110,7 @@ function addWhat(command: Command): void {
 function addCalibration(command: Command): void {
   command
     .optionsGroup('Calibration:')
-    .option('--calibration <files...>', 'text files to calibrate on')
+    .option('--calibration <sources...>', 'a set of lowbit calibrate, or any text it reads')
     .option('--samples <n>', 'calibration samples (128)', integer(1))
     .option('--length <n>', 'tokens of a sample (512)', integer(2))
     .option('--no-all-experts', 'experts see only the tokens that are routed to them')

@@ -1,19 +1,25 @@
-/** Calibration text to samples of tokens. */
-import { textOf } from '../bytes.ts'
+/** Calibration text to samples of tokens: any source that `calibrate` reads, or a set it made. */
+import { renderedText, startOf } from '../calibration/pack.ts'
+import { documentsOf } from '../calibration/read.ts'
+import type { Document } from '../calibration/rows.ts'
+import { readManifest, type SetFacts } from '../calibration/save.ts'
+import type { Checkpoint } from '../checkpoint.ts'
 import { LowbitError } from '../error.ts'
 import type { Host } from '../host.ts'
-import { textList } from '../option-rules.ts'
-import type { QuantizeOptions } from '../options.ts'
-import { BUNDLED, type CalibrationFileForm, type CalibrationForm } from '../recipe/form.ts'
-import { baseName } from '../recipe/read.ts'
-import type { Tokenizer } from '../text/tokenizer.ts'
+import { BUNDLED, type CalibrationFileForm } from '../recipe/form.ts'
+import { DEFAULTS } from '../recipe/resolve.ts'
+import { openTemplate } from '../text/chat.ts'
+import { needTokenizer, openTokenizer, type Tokenizer, tokenizerDigest } from '../text/tokenizer.ts'
+import {
+  calibrationFiles,
+  type CalibrationInput,
+  type Found,
+  onlyFile,
+  otherFiles,
+} from './calibration-files.ts'
 
 /** A calibration set. */
-export interface CalibrationSet {
-  /** Samples one after another. */
-  readonly tokens: Uint32Array
-  readonly samples: number
-  readonly length: number
+export interface CalibrationSet extends Cut {
   /** Where the text came from, without folders. */
   readonly text: string
   /** The files by name and digest. */
@@ -28,170 +34,154 @@ export interface CalibrationSize {
   readonly length: number
 }
 
-/** What to calibrate on. */
-export interface CalibrationSource {
-  readonly given: QuantizeOptions['calibration']
-  /** What the recipe says; it counts where nothing is given. */
-  readonly recipe: CalibrationForm
-  /** Folder of the recipe. */
-  readonly folder: string | undefined
+/** Samples one after another. */
+interface Cut extends CalibrationSize {
+  readonly tokens: Uint32Array
 }
 
 /** More characters than a token has on average in any script. */
 const CHARACTERS_PER_TOKEN = 16
 
-/** A text that is no file. */
-const GIVEN = 'a given text'
+/** Characters of a text file that are taken at a time. */
+const PASSAGE = 1 << 16
 
-/** Reads, joins and tokenizes the text: its first `samples × length` tokens, in order. */
+/** How much to calibrate on: what the call says, then the recipe, then the one set that is named. */
+export async function calibrationSize(
+  host: Host,
+  input: CalibrationInput,
+  asked: { readonly samples?: number | undefined; readonly length?: number | undefined },
+): Promise<CalibrationSize> {
+  const { recipe } = input
+  const samples = asked.samples ?? recipe.samples
+  const length = asked.length ?? recipe.length
+  if (samples !== undefined && length !== undefined) return { samples, length }
+  const isNamed = input.given !== undefined || recipe.files !== undefined
+  const only = isNamed ? onlyFile(await calibrationFiles(host, input)) : undefined
+  const usual = { ...DEFAULTS, ...(only && (await manifestOf(only))) }
+  return { samples: samples ?? usual.samples, length: length ?? usual.length }
+}
+
+/** The first `samples × length` tokens of the sources, in order; `dataset` when they have none. */
 export async function readCalibration(
   host: Host,
-  tokenizer: Tokenizer,
-  source: CalibrationSource,
+  { store, place }: Pick<Checkpoint, 'store' | 'place'>,
+  input: CalibrationInput,
   size: CalibrationSize,
 ): Promise<CalibrationSet> {
-  const read = await readFiles(host, source)
-  const name = read.map((file) => file.name.replace(BUNDLED, '')).join(', ')
-  const text = read.map(({ bytes, place }) => textOf(bytes, 'dataset', place)).join('\n')
-  const wanted = size.samples * size.length
-  const tokens = encodeStart(tokenizer, text, wanted)
-  const files = read.map((file) => ({ name: file.name, sha256: digestOf(host, file.bytes) }))
-  const samples = Math.min(size.samples, Math.floor(tokens.length / size.length))
-  if (samples === 0) {
-    throw new LowbitError('dataset', `The text has ${tokens.length} tokens, less than a sample`, {
-      place: name,
-      remedy: `give more text or use samples of ${tokens.length} tokens`,
+  const tokenizer = needTokenizer(await openTokenizer(store), place)
+  const found = await calibrationFiles(host, input)
+  const only = onlyFile(found)
+  const set = only && (await manifestOf(only))
+  const digest = set?.tokenizer && (await tokenizerDigest(store, host.sha256()))
+  const isOwn = set !== undefined && digest === set.tokenizer && size.length <= set.length
+  const cut =
+    only && isOwn
+      ? await tokensOfSet(only, { set, size })
+      : await tokensOfTexts(found, { store, tokenizer, size })
+  const few = cut.samples < size.samples
+  return {
+    ...cut,
+    text: found.map(({ name }) => name.replace(BUNDLED, '')).join(', '),
+    files: found.map(({ name, sha256 }) => (sha256 === undefined ? { name } : { name, sha256 })),
+    notes: [
+      ...(few ? [`The calibration text gives ${cut.samples} of ${size.samples} samples`] : []),
+      ...otherFiles(found, input),
+    ],
+  }
+}
+
+async function manifestOf({ file }: Found): Promise<SetFacts | undefined> {
+  return file.origin && readManifest(file.origin.store, file.origin.file)
+}
+
+/** Ids as they were chosen: no text is encoded, and so none is encoded otherwise. */
+async function tokensOfSet(
+  { file, sha256 }: Found,
+  { set, size }: { set: SetFacts; size: CalibrationSize },
+): Promise<Cut> {
+  if (sha256 !== undefined && sha256 !== set.sha256) {
+    throw new LowbitError('dataset', 'The set is not the one that its manifest describes', {
+      place: file.place,
+      remedy: 'make it again, or delete the manifest to read it as texts',
     })
   }
-  return {
-    tokens: tokens.slice(0, samples * size.length),
-    samples,
-    length: size.length,
-    text: name,
-    files,
-    notes: [...fewer(samples, size), ...others(files, source)],
-  }
-}
-
-function fewer(samples: number, wanted: CalibrationSize): readonly string[] {
-  if (samples >= wanted.samples) return []
-  return [`The calibration text gives ${samples} of ${wanted.samples} samples`]
-}
-
-/** A text that is given counts, and the bytes will be others. */
-function others(
-  files: readonly CalibrationFileForm[],
-  { given, recipe }: CalibrationSource,
-): readonly string[] {
-  if (given === undefined) return []
-  const own = new Set(files.map(({ sha256 }) => sha256))
-  const missed = (recipe.files ?? [])
-    .map(fileOf)
-    .find((file) => file.sha256 !== undefined && !own.has(file.sha256))
-  return missed ? [`The recipe was made with another ${missed.name}`] : []
-}
-
-/** A file that was read. */
-interface Read {
-  /** As a recipe names it. */
-  readonly name: string
-  readonly place: string
-  readonly bytes: Uint8Array
-}
-
-async function readFiles(host: Host, source: CalibrationSource): Promise<readonly Read[]> {
-  const { given } = source
-  if (given === undefined) return readNamed(host, source)
-  if (isText(given)) {
-    return [{ name: GIVEN, place: GIVEN, bytes: new TextEncoder().encode(given.text) }]
-  }
-  const places = textList('calibration', given)
-  if (places.length === 0) throw new LowbitError('option', 'calibration names no file')
-  const read: Read[] = []
-  for (const place of places) {
-    refuseTables(place)
-    read.push({ name: baseName(place), place, bytes: await host.readText(place) })
-  }
-  return read
-}
-
-/** The files of the recipe; the text that ships with the package otherwise. */
-async function readNamed(host: Host, source: CalibrationSource): Promise<readonly Read[]> {
-  const { files = [`${BUNDLED}calibration.txt`] } = source.recipe
-  const read: Read[] = []
-  for (const file of files.map(fileOf)) {
-    const { name } = file
-    const { bytes, place } = await readOne(host, name, source.folder)
-    checkDigest(host, file, bytes, place)
-    read.push({ name, place, bytes })
-  }
-  return read
-}
-
-async function readOne(
-  host: Host,
-  name: string,
-  folder: string | undefined,
-): Promise<Pick<Read, 'place' | 'bytes'>> {
-  if (name === `${BUNDLED}calibration.txt`) {
-    return { place: 'calibration.txt', bytes: await host.bundled('calibration.txt') }
-  }
-  refuseTables(name)
-  const places = [...(folder === undefined ? [] : [folder + name]), name]
-  for (const place of places) {
-    try {
-      return { place, bytes: await host.readText(place) }
-    } catch (error) {
-      if (!(error instanceof LowbitError) || error.code !== 'not-found') throw error
+  const { length } = size
+  const lists: Uint32Array[] = []
+  for await (const { tokens, place } of documentsOf([file], { passage: PASSAGE })) {
+    if (lists.length === size.samples) break
+    if (!tokens || tokens.length < length) {
+      throw new LowbitError('dataset', `A sample has ${tokens?.length ?? 0} tokens`, {
+        place,
+        remedy: 'make the set again',
+      })
     }
+    lists.push(tokens.subarray(0, length))
   }
-  throw new LowbitError('not-found', 'The text that the recipe names is not there', {
-    place: name,
-    remedy: 'name it with --calibration',
+  const tokens = new Uint32Array(lists.length * length)
+  for (const [i, list] of lists.entries()) tokens.set(list, i * length)
+  return { tokens, samples: lists.length, length }
+}
+
+/** Texts and rendered conversations, joined and cut. */
+async function tokensOfTexts(
+  found: readonly Found[],
+  parts: { store: Checkpoint['store']; tokenizer: Tokenizer; size: CalibrationSize },
+): Promise<Cut> {
+  const { store, tokenizer, size } = parts
+  const template = await openTemplate(store, tokenizer)
+  const files = found.map(({ file }) => file)
+  const tokens = await encodeStart(tokenizer, {
+    stream: documentsOf(files, { passage: PASSAGE }),
+    render: (document) => renderedText(document, template),
+    count: size.samples * size.length,
+  })
+  const cut = samplesOf(tokens, startOf(tokenizer), size)
+  if (cut.samples > 0) return cut
+  throw new LowbitError('dataset', `The text has ${tokens.length} tokens, less than a sample`, {
+    place: files.map(({ name }) => name).join(', '),
+    remedy: `give more text or use samples of ${tokens.length} tokens`,
   })
 }
 
-/** `dataset` when a file is not the one that a recipe was made with. */
-function checkDigest(
-  host: Host,
-  file: CalibrationFileForm,
-  bytes: Uint8Array,
-  place: string,
-): void {
-  if (file.sha256 === undefined || digestOf(host, bytes) === file.sha256) return
-  throw new LowbitError('dataset', `It is not the ${file.name} that the recipe was made with`, {
-    place,
-    remedy: `give the one whose sha256 is ${file.sha256}, or take sha256 out of the recipe`,
-  })
-}
-
-function digestOf(host: Host, bytes: Uint8Array): string {
-  const hash = host.sha256()
-  hash.update(bytes)
-  return hash.hex()
-}
-
-function fileOf(file: string | CalibrationFileForm): CalibrationFileForm {
-  return typeof file === 'string' ? { name: file } : file
-}
-
-function isText(given: NonNullable<QuantizeOptions['calibration']>): given is { text: string } {
-  return 'text' in given && typeof given.text === 'string'
-}
-
-/** Their markup would be calibrated on as if it were text. */
-function refuseTables(place: string): void {
-  const table = /\.(jsonl?|csv|tsv|parquet|arrow|gz|zst|zip)$/i.exec(place)
-  if (!table) return
-  throw new LowbitError('unsupported', `Only plain text is read for calibration, not ${table[0]}`, {
-    place,
-    remedy: 'extract the text into a .txt file',
-  })
+/** What is encoded. */
+interface Encoding {
+  readonly stream: AsyncIterable<Document>
+  readonly render: (document: Document) => string
+  /** Tokens that are needed. */
+  readonly count: number
 }
 
 /** Tokenizes no more of a long text than the set needs. */
-function encodeStart(tokenizer: Tokenizer, text: string, wanted: number): Uint32Array {
-  const cut = text.indexOf('\n', wanted * CHARACTERS_PER_TOKEN)
-  const start = tokenizer.encode(cut < 0 ? text : text.slice(0, cut + 1), false)
-  return start.length >= wanted || cut < 0 ? start : tokenizer.encode(text, false)
+async function encodeStart(
+  tokenizer: Tokenizer,
+  { stream, render, count }: Encoding,
+): Promise<Uint32Array> {
+  let text = ''
+  let enough = count * CHARACTERS_PER_TOKEN
+  for await (const document of stream) {
+    const gap = text === '' || document.continues ? '' : '\n'
+    text += gap + render(document)
+    if (text.length < enough) continue
+    const start = tokenizer.encode(text, false)
+    if (start.length >= count) return start
+    enough *= 2
+  }
+  return tokenizer.encode(text, false)
+}
+
+/** Cuts tokens into samples, each of which begins as a text does for this model. */
+function samplesOf(tokens: Uint32Array, start: Uint32Array, size: CalibrationSize): Cut {
+  const { length } = size
+  const cut = new Uint32Array(size.samples * length)
+  let samples = 0
+  for (let at = 0; samples < size.samples; samples++) {
+    const begun = start.every((id, i) => tokens[at + i] === id)
+    const added = begun ? 0 : start.length
+    const part = tokens.subarray(at, at + length - added)
+    if (part.length + added < length) break
+    if (added > 0) cut.set(start, samples * length)
+    cut.set(part, samples * length + added)
+    at += part.length
+  }
+  return { tokens: cut.slice(0, samples * length), samples, length }
 }

@@ -1,4 +1,5 @@
 /** Places that are web addresses. */
+import { type DataFile, remoteFile } from '../calibration/source.ts'
 import { LowbitError } from '../error.ts'
 import type { Source } from '../host.ts'
 import { fetchStore } from './fetch.ts'
@@ -14,6 +15,21 @@ export function splitAddress(place: string, base?: string): Source {
   if (!url.pathname.endsWith('.safetensors')) return { store: fetchStore(url) }
   const [file = ''] = url.pathname.split('/').slice(-1)
   return { store: fetchStore(new URL('.', url)), file: decodeURIComponent(file) }
+}
+
+/** The file at an address, as calibration text. */
+export function addressFiles(place: string | URL): readonly DataFile[] {
+  const url = new URL(place)
+  const file = decodeURIComponent(url.pathname.split('/').at(-1) ?? '')
+  if (file === '') {
+    throw new LowbitError('dataset', 'The address names no file', {
+      place: url.href,
+      remedy: 'name the file itself: a web server lists none',
+    })
+  }
+  const folder = new URL('.', url)
+  folder.search = url.search
+  return [remoteFile(fetchStore(folder), file, file)]
 }
 
 /** Reads a whole file from an address. */

@@ -14,8 +14,11 @@ export interface Message {
 
 /** Renders conversations. */
 export interface ChatTemplate {
-  /** The text up to where the assistant's answer begins; `template` when the template fails. */
-  render(messages: readonly Message[]): string
+  /**
+   * The text up to where the assistant's answer begins, or a conversation as it is when `closed`;
+   * `template` when the template fails.
+   */
+  render(messages: readonly Message[], closed?: boolean): string
 }
 
 /** Longest template that is read, and longest text that one may give. */
@@ -41,12 +44,12 @@ export function chatTemplate(
 ): ChatTemplate {
   let parsed: Template | undefined
   return {
-    render(messages) {
+    render(messages, closed = false) {
       checkMessages(messages)
       try {
         parsed ??= new Template(source)
         // Only these names exist for the template; nothing of a caller is spread into them.
-        const text = parsed.render({ ...roles, messages, add_generation_prompt: true })
+        const text = parsed.render({ ...roles, messages, add_generation_prompt: !closed })
         if (text.length > RENDERED_MAX) throw new Error(`it gave ${text.length} characters`)
         return text
       } catch (error) {

@@ -2,6 +2,7 @@
 import { Tokenizer as HuggingFace } from '@huggingface/tokenizers'
 import { isObject, type Json, objectOf, textOf } from '../bytes.ts'
 import { errorFrom, LowbitError, quote } from '../error.ts'
+import type { Hash } from '../host.ts'
 import { readOptional, type Store } from '../store/store.ts'
 
 /** Text to token ids and back. */
@@ -12,6 +13,8 @@ export interface Tokenizer {
   decode(ids: Iterable<number>, special?: boolean): string
   /** Id of a token, or nothing. */
   id(token: string): number | undefined
+  /** How many tokens there are. */
+  readonly size: number
   /** Special tokens by their role, as `eos_token`, for chat templates. */
   readonly roles: Readonly<Record<string, string>>
   /** tokenizer_config.json. */
@@ -30,9 +33,9 @@ export async function openTokenizer(store: Store): Promise<Tokenizer | undefined
   if (!bytes) return undefined
   const json = objectOf(textOf(bytes, 'tokenizer', place), 'tokenizer', place)
   const config = await readTokenizerConfig(store)
-  checkIds(json, place)
+  const size = countIds(json, place)
   try {
-    return new Opened(new HuggingFace(json, config), config)
+    return new Opened(new HuggingFace(json, config), { config, size })
   } catch (error) {
     throw tokenizerError(error, place)
   }
@@ -50,12 +53,14 @@ export function needTokenizer(tokenizer: Tokenizer | undefined, place: string): 
 class Opened implements Tokenizer {
   readonly roles: Readonly<Record<string, string>>
   readonly config: Json
+  readonly size: number
   readonly #tokenizer: HuggingFace
 
-  constructor(tokenizer: HuggingFace, config: Json) {
+  constructor(tokenizer: HuggingFace, facts: Pick<Tokenizer, 'config' | 'size'>) {
     this.#tokenizer = tokenizer
-    this.config = config
-    this.roles = rolesOf(config)
+    this.config = facts.config
+    this.size = facts.size
+    this.roles = rolesOf(facts.config)
   }
 
   encode(text: string, special: boolean): Uint32Array {
@@ -85,6 +90,12 @@ class Opened implements Tokenizer {
   }
 }
 
+/** SHA-256 of a folder's tokenizer.json, which tells two tokenizers apart. */
+export async function tokenizerDigest(store: Store, hash: Hash): Promise<string> {
+  hash.update((await readTokenizer(store)) ?? new Uint8Array(0))
+  return hash.hex()
+}
+
 async function readTokenizer(store: Store): Promise<Uint8Array | undefined> {
   try {
     return await readOptional(store, 'tokenizer.json', BYTES_MAX)
@@ -110,15 +121,22 @@ function rolesOf(config: Json): Record<string, string> {
   return roles
 }
 
-/** Ids become indices of arrays. */
-function checkIds(json: Json, place: string): void {
+/** Ids become indices of arrays: each is checked, and how many there are is returned. */
+function countIds(json: Json, place: string): number {
   const model = json['model']
   if (!isObject(model)) throw new LowbitError('tokenizer', 'There is no model', { place })
-  const added = Array.isArray(json['added_tokens']) ? json['added_tokens'] : []
-  for (const token of added) checkId(isObject(token) ? token['content'] : '', token?.id, place)
-  if (isObject(model['vocab'])) {
-    for (const [token, id] of Object.entries(model['vocab'])) checkId(token, id, place)
+  const ids = new Set<unknown>()
+  const add = (token: unknown, id: unknown): void => {
+    checkId(token, id, place)
+    ids.add(id)
   }
+  const added = Array.isArray(json['added_tokens']) ? json['added_tokens'] : []
+  for (const token of added) add(isObject(token) ? token['content'] : '', token?.id)
+  const { vocab } = model
+  // A unigram model lists its pieces, each at its id.
+  if (Array.isArray(vocab)) for (const id of vocab.keys()) ids.add(id)
+  else if (isObject(vocab)) for (const [token, id] of Object.entries(vocab)) add(token, id)
+  return ids.size
 }
 
 function checkId(token: unknown, id: unknown, place: string): void {

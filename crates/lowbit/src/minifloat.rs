@@ -88,6 +88,23 @@ pub fn e4m3_from_f32(value: f32) -> u8 {
     sign | ((rounded >> 20) - (120 << 3)) as u8
 }
 
+/// The nearest E2M1 code, a value half way to the even code; ±6 beyond.
+#[inline(always)]
+pub fn e2m1_from_f32(value: f32) -> u8 {
+    let sign = (value.to_bits() >> 28 & 8) as u8;
+    let x = value.abs();
+    let steps = [
+        x > 0.25,
+        x >= 0.75,
+        x > 1.25,
+        x >= 1.75,
+        x > 2.5,
+        x >= 3.5,
+        x > 5.0,
+    ];
+    sign | steps.into_iter().map(u8::from).sum::<u8>()
+}
+
 /// An E8M0 as f32, exactly; NaN for 0xff.
 pub fn f32_from_e8m0(code: u8) -> f32 {
     match code {
@@ -119,6 +136,20 @@ mod tests {
         assert_eq!(e4m3_from_f32(1e9), 0x7e);
         assert_eq!(e4m3_from_f32(f32::NEG_INFINITY), 0xfe);
         assert!(f32_from_e4m3(e4m3_from_f32(f32::NAN)).is_nan());
+    }
+
+    #[test]
+    fn e2m1_rounds_to_the_nearest_with_ties_to_even() {
+        for code in 0..7u8 {
+            let (low, high) = (E2M1[usize::from(code)], E2M1[usize::from(code) + 1]);
+            let middle = f32::midpoint(low, high);
+            let even = code + (code & 1);
+            assert_eq!(e2m1_from_f32(middle), even, "{middle}");
+            assert_eq!(e2m1_from_f32(-middle), even | 8);
+            assert_eq!(e2m1_from_f32(middle.next_down()), code);
+            assert_eq!(e2m1_from_f32(middle.next_up()), code + 1);
+        }
+        assert_eq!((e2m1_from_f32(100.0), e2m1_from_f32(-100.0)), (7, 15));
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub(super) enum Stop {
 }
 
 /// What a step of reading gives.
-pub(super) type Step<T> = std::result::Result<T, Stop>;
+pub(super) type Step<T> = Result<T, Stop>;
 
 impl From<Error> for Stop {
     fn from(error: Error) -> Self {

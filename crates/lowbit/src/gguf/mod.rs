@@ -7,21 +7,63 @@
 //! innermost first in the file. Source: ggml's `docs/gguf.md` and the behaviour of its loader, which
 //! is the stricter of the two where they differ.
 
+pub mod bridge;
+pub mod codec;
 mod cursor;
+mod decode;
+mod decode_iq;
+mod encode_32;
+mod encode_k16;
+mod encode_k32;
+mod encode_plain;
+pub mod export;
 mod extent;
+pub mod family;
 pub mod header;
+pub mod imatrix;
+mod imatrix_legacy;
+mod lanes;
+pub mod metadata;
+pub mod mix;
+pub mod mix_choose;
+pub mod mix_kinds;
+mod rows;
+mod search;
+mod search_one;
+mod simd;
+mod special;
 pub mod split;
+pub mod tensors;
 pub mod types;
 pub mod value;
+pub mod vocabulary;
 mod walk;
 pub mod write;
 
+pub use codec::{Importance, decode, encode};
 pub use extent::ALIGNMENT;
 pub use header::{Header, Limits, Parsed, TensorInfo, parse};
-pub use types::Type;
+pub use mix::Mix;
+pub use mix_choose::{Choice, Facts, Overrides, choose};
+pub use rows::Rows;
+pub use types::{Codec, Type};
 pub use value::{Array, Metadata, Value};
 
 #[cfg(test)]
+mod bridge_tests;
+#[cfg(test)]
+mod codec_tests;
+#[cfg(test)]
+mod export_tests;
+#[cfg(test)]
+mod imatrix_tests;
+#[cfg(test)]
 mod malformed_tests;
 #[cfg(test)]
+mod mix_tests;
+#[cfg(test)]
+mod tensors_tests;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vocabulary_tests;

@@ -3,7 +3,7 @@
 //! Source: ggml's reference encoders as published by their results; each search is described by its
 //! objective. Sums are sequential f32, products left to right, roundings by `nearest`.
 
-use super::lanes::{LANES, Lanes, extreme, nearest};
+use super::lanes::{Lanes, extreme};
 
 /// Blocks whose largest magnitude is below this count as zeros.
 pub(super) const EPS: f32 = 1e-15;
@@ -153,11 +153,7 @@ fn moments<const N: usize>(
 /// Largest (Σ w·x·q)² / Σ w·q² over 19 scales around the one that maps the largest magnitude to
 /// −`most`; `most` codes lie below zero and `most` − 1 above.
 #[inline(always)]
-pub(super) fn symmetric<const N: usize>(
-    x: &[Lanes; N],
-    w: &[Lanes; N],
-    most: i32,
-) -> Symmetric {
+pub(super) fn symmetric<const N: usize>(x: &[Lanes; N], w: &[Lanes; N], most: i32) -> Symmetric {
     let zero = Lanes::zero();
     let (amax, max) = extreme(x);
     let live = Lanes::splat(EPS).gt(amax).pick(zero, Lanes::splat(1.0));
@@ -226,60 +222,4 @@ pub(super) fn descend<const N: usize>(x: &[Lanes; N], most: i32) -> (Lanes, [Lan
         *code = dead.pick(zero, *code + Lanes::splat(most as f32));
     }
     (dead.pick(zero, scale), codes)
-}
-
-/// Scale and codes 0..=`most` of values ≥ 0 under weights: nine scales, then coordinate descent.
-pub(super) fn positive(x: &[f32], w: &[f32], most: i32, codes: &mut [u8]) -> f32 {
-    let max = x.iter().fold(0.0f32, |m, v| if *v > m { *v } else { m });
-    codes.fill(0);
-    if max < EPS {
-        return 0.0;
-    }
-    let top = most as f32;
-    let error = |inverse: f32, cap: bool| {
-        let scale = 1.0 / inverse;
-        x.iter().zip(w).fold(0.0f32, |sum, (x, w)| {
-            let l = nearest(inverse * x);
-            let diff = x - scale * (if cap { l.min(most) } else { l }) as f32;
-            sum + w * diff * diff
-        })
-    };
-    let mut inverse = top / max;
-    let mut least = error(inverse, false);
-    for step in (-4..=4).filter(|s| *s != 0) {
-        let tried = (0.1 * step as f32 + top) / max;
-        let found = error(tried, true);
-        if found < least {
-            (least, inverse) = (found, tried);
-        }
-    }
-    let mut held = [0i32; LANES];
-    let (mut lx, mut l2) = (0.0f32, 0.0f32);
-    for ((x, w), l) in x.iter().zip(w).zip(&mut held) {
-        *l = nearest(inverse * x).min(most);
-        lx += w * x * *l as f32;
-        l2 += w * *l as f32 * *l as f32;
-    }
-    for _ in 0..5 {
-        let mut changed = false;
-        for ((x, w), held) in x.iter().zip(w).zip(&mut held) {
-            let l = *held as f32;
-            let (ox, o2) = (lx - w * x * l, l2 - w * l * l);
-            if ox > 0.0 && o2 > 0.0 {
-                let new = nearest(x * o2 / ox).min(most);
-                let l = new as f32;
-                let (nx, n2) = (ox + w * x * l, o2 + w * l * l);
-                if new != *held && nx * nx * l2 > lx * lx * n2 {
-                    (*held, lx, l2, changed) = (new, nx, n2, true);
-                }
-            }
-        }
-        if !changed {
-            break;
-        }
-    }
-    for (code, l) in codes.iter_mut().zip(held) {
-        *code = l as u8;
-    }
-    if l2 > 0.0 { lx / l2 } else { 0.0 }
 }

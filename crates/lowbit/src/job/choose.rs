@@ -3,18 +3,19 @@
 use super::changes::Changes;
 use super::request::{Calibration, Options};
 use super::select;
+use crate::cpu::Cpu;
 use crate::error::{Code, Error, Result};
 use crate::layout;
 use crate::model::config::Config;
 use crate::model::load::TensorInfo;
 use crate::model::weights::{self, Linear};
-use crate::round::gptq::{GptqOptions, Order};
+use crate::round::gptq::{Extra, GptqOptions, Order, Rounding};
 use crate::round::observer::Observer;
-use crate::round::{Method, RoundOptions};
-use crate::scheme::Scheme;
+use crate::round::{Kind, Method, RoundOptions, Weights, hqq, rtn};
+use crate::scheme::{Group, Scheme};
 use crate::tensor::Dtype;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// A linear that will be quantized.
 #[derive(Debug, Clone)]
@@ -93,7 +94,7 @@ pub(super) fn layers(
         .as_deref()
         .map(parse_scale_dtype)
         .transpose()?;
-    let mut layers = Vec::new();
+    let (mut layers, mut tried) = (Vec::new(), HashSet::new());
     let mut ignored: Vec<_> = kept.into_iter().map(|(_, l)| l.module).collect();
     for ((block, linear), chosen) in linears.into_iter().zip(chosen) {
         let Some(select::Chosen { scheme, method }) = chosen else {
@@ -103,14 +104,19 @@ pub(super) fn layers(
         let fits = layout.fits(&scheme, linear.rows, linear.cols);
         fits.map_err(|e| e.at(format!("layer {:?}", linear.module)))?;
         let dtype = source.get(&linear.weight).map_or(Dtype::F32, |t| t.dtype);
-        layers.push(Layer {
+        let layer = Layer {
             scale_dtype: scale_dtype.unwrap_or(dtype),
             linear,
             block,
             dtype,
             scheme,
             method,
-        });
+        };
+        if tried.insert((scheme, method.name, layer.linear.cols)) {
+            let place = |e: Error| e.at(format!("layer {:?}", layer.linear.module));
+            try_method(&layer, &round_options(options)?).map_err(place)?;
+        }
+        layers.push(layer);
     }
     if layers.is_empty() {
         let what = "every linear is ignored: there is nothing to quantize";
@@ -119,6 +125,60 @@ pub(super) fn layers(
     // The head stays as stored (model/head.rs); loaders want it named even where it is tied.
     ignored.push(model.arch().head.to_string());
     Ok((layers, ignored))
+}
+
+/// Whether every layer can be written and rounded under each scheme that it may get.
+pub(super) fn check_candidates(
+    layers: &[Layer],
+    options: &Options,
+    schemes: impl Fn(&Layer) -> Vec<Scheme>,
+) -> Result<()> {
+    let (layout, round) = (layout::find(&options.format)?, round_options(options)?);
+    let mut tried = HashSet::new();
+    for layer in layers {
+        let (rows, cols) = (layer.linear.rows, layer.linear.cols);
+        for scheme in schemes(layer) {
+            let place = |e: Error| e.at(format!("layer {:?}", layer.linear.module));
+            layout.fits(&scheme, rows, cols).map_err(place)?;
+            if tried.insert((scheme, layer.method.name, cols)) {
+                let layer = Layer {
+                    scheme,
+                    ..layer.clone()
+                };
+                try_method(&layer, &round).map_err(place)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether a method rounds to a scheme; the error is the method's own, which a run would meet.
+fn try_method(layer: &Layer, options: &RoundOptions) -> Result<()> {
+    let (rows, cols) = (layer.linear.rows, layer.linear.cols);
+    let rows = match layer.scheme.group {
+        Group::Row | Group::Run(_) => 1,
+        _ => rows,
+    };
+    if layer.method.kind == Kind::Gptq {
+        return Rounding::new(rows, cols, layer.scheme, *options, Extra::default()).map(|_| ());
+    }
+    let options = RoundOptions {
+        observer: Observer::MinMax,
+        scale_dtype: layer.scale_dtype,
+        ..*options
+    };
+    let weights = Weights {
+        values: &vec![0.0; rows * cols],
+        rows,
+        cols,
+        importance: None,
+    };
+    let cpu = Cpu::single();
+    let rounded = match layer.method.kind {
+        Kind::Hqq => hqq::round(weights, &layer.scheme, &options, &cpu),
+        Kind::Rtn | Kind::Gptq => rtn::round(weights, &layer.scheme, &options, &cpu),
+    };
+    rounded.map(|_| ())
 }
 
 fn parse_scale_dtype(name: &str) -> Result<Dtype> {

@@ -77,7 +77,6 @@ impl Running {
             }
             (criterion, factor) => {
                 if let (Criterion::SparseGpt, Err(why)) = (criterion, factor) {
-                    let why = seen.too_few.as_deref().unwrap_or(why);
                     self.note = Some(format!("pruned by Wanda: {why}"));
                 }
                 let mut values = material.values(layer.linear.part)?;

@@ -14,9 +14,9 @@ use super::running::{Running, run_time_inputs, sparsity};
 use super::step::World;
 use crate::error::{Code, Error, Result};
 use crate::matrix::QuantizedMatrix;
-use crate::round::factor::{Factored, Factoring};
+use crate::round::factor::{Factor, Factored, Factoring};
 use crate::round::gptq::Order;
-use crate::round::prune::Criterion;
+use crate::round::prune::{Criterion, Pruning};
 use crate::round::{self, Kind};
 use crate::transform::InputStats;
 use std::collections::VecDeque;
@@ -31,10 +31,13 @@ pub(super) struct SharedInput {
     stats: Option<InputStats>,
     seen: Seen,
     factoring: Option<Factoring>,
-    /// The factor and the group that its order of columns is for.
-    factored: Option<(usize, Factored)>,
+    /// Factors by the order of their columns.
+    factors: Vec<(Key, Factored)>,
     running: Option<Running>,
 }
+
+/// An order of columns and, where the order asks about them, the columns that share a scale.
+type Key = (Order, usize);
 
 /// What is known of the input besides its Hessian.
 #[derive(Debug, Default)]
@@ -65,7 +68,7 @@ impl SharedInput {
             stats,
             seen: seen.unwrap_or_default(),
             factoring: None,
-            factored: None,
+            factors: Vec::new(),
             running: None,
         }
     }
@@ -84,7 +87,9 @@ impl SharedInput {
         let Some(layer) = self.layers.front().cloned() else {
             return Ok(None);
         };
-        if self.needs_factor(world.plan, &layer) && !self.factor(world, &layer)? {
+        let missing = |key: &Key| self.factors.iter().all(|(k, _)| k != key);
+        if let Some(key) = self.keys(world.plan, &layer)?.into_iter().find(missing) {
+            self.factor(world, key)?;
             return Ok(None);
         }
         let place = |e: Error| e.at(format!("layer {:?}", layer.linear.module));
@@ -100,7 +105,7 @@ impl SharedInput {
         matrix.inputs = run_time_inputs(&layer, self.seen.largest);
         report.input_max = self.seen.largest;
         report.sparsity = running.mask.as_deref().map(sparsity);
-        if let Some(why) = running.note.or_else(|| self.seen.too_few.clone()) {
+        if let Some(why) = running.note {
             report = report.with_fallback(&why);
         }
         let with_factor = layer.method.kind == Kind::Gptq;
@@ -114,39 +119,56 @@ impl SharedInput {
         }))
     }
 
-    fn needs_factor(&self, plan: &Plan, layer: &Layer) -> bool {
-        let sparse = plan.pruning_of(layer).map(|p| p.criterion) == Some(Criterion::SparseGpt);
-        self.seen.too_few.is_none()
-            && self.running.as_ref().is_none_or(|r| r.note.is_none())
-            && (layer.method.kind == Kind::Gptq || sparse)
+    /// The factors that a layer is pruned and rounded with.
+    fn keys(&self, plan: &Plan, layer: &Layer) -> Result<Vec<Key>> {
+        if self.seen.too_few.is_some() || plan.calibration.is_none() {
+            return Ok(Vec::new());
+        }
+        let pruning = plan.pruning_of(layer);
+        let pruning = pruning.filter(|p| p.criterion == Criterion::SparseGpt);
+        let prune = pruning.map(|p| prune_key(plan, layer, &p)).transpose()?;
+        let round = (layer.method.kind == Kind::Gptq).then(|| round_key(plan, layer));
+        Ok(prune.into_iter().chain(round.transpose()?).collect())
     }
 
-    /// Works on the factor for a layer; whether it is there.
-    fn factor(&mut self, world: &mut World<'_>, layer: &Layer) -> Result<bool> {
-        let options = world.plan.round_options(layer).gptq;
-        let group = layer.scheme.group_cols(layer.linear.cols)?;
-        let by_group = options.order == Order::GroupAware;
-        if let Some((own, _)) = &self.factored
-            && (*own == group || !by_group)
-        {
-            return Ok(true);
-        }
+    /// Works on a factor.
+    fn factor(&mut self, world: &mut World<'_>, key: Key) -> Result<()> {
+        let (order, group) = key;
+        let damp = world.plan.options.gptq.damp;
         let none = || Error::new(Code::Internal, "a factor without a Hessian");
         let hessian = &self.stats.as_ref().ok_or_else(none)?.hessian;
         let factoring = self
             .factoring
-            .get_or_insert_with(|| Factoring::grouped(hessian, options.order, group, options.damp));
-        if let Some(factored) = factoring.step(world.cpu, hessian) {
-            let work = pace::factor_work(hessian.width());
-            world.advance("quantize", world.block(), work);
-            self.factoring = None;
-            self.factored = Some((group, factored));
-            let again = |l: &Layer| l.scheme.group != layer.scheme.group;
-            if !(by_group && self.layers.iter().any(again)) {
-                self.stats = None;
-            }
+            .get_or_insert_with(|| Factoring::grouped(hessian, order, group, damp));
+        let Some(factored) = factoring.step(world.cpu, hessian) else {
+            return Ok(());
+        };
+        let work = pace::factor_work(hessian.width());
+        world.advance("quantize", world.block(), work);
+        self.factoring = None;
+        self.factors.push((key, factored));
+        let mut wanted = Vec::new();
+        for layer in &self.layers {
+            wanted.extend(self.keys(world.plan, layer)?);
         }
-        Ok(false)
+        if (wanted.iter()).all(|key| self.factors.iter().any(|(k, _)| k == key)) {
+            self.stats = None;
+        }
+        Ok(())
+    }
+
+    /// A finished factor, or why there is none.
+    fn factor_of(&self, key: Key) -> std::result::Result<&Factor, &str> {
+        let found = self.factors.iter().find(|(k, _)| *k == key);
+        match found.map(|(_, factored)| factored) {
+            Some(Factored::Ready(factor)) => Ok(factor),
+            Some(Factored::Failed(why)) => Err(why),
+            None => Err(self
+                .seen
+                .too_few
+                .as_deref()
+                .unwrap_or("no inputs were seen")),
+        }
     }
 
     /// Goes on with one linear; the matrix when it is rounded.
@@ -158,34 +180,40 @@ impl SharedInput {
         running: &mut Running,
     ) -> Result<Option<(QuantizedMatrix, LayerReport)>> {
         let plan = world.plan;
-        let factor = match &self.factored {
-            Some((_, Factored::Ready(factor))) => Ok(factor),
-            Some((_, Factored::Failed(why))) => Err(why.as_str()),
-            None => Err(""),
-        };
         if let Some(pruning) = plan.pruning_of(layer).filter(|_| !running.pruned) {
+            let factor = self.factor_of(prune_key(plan, layer, &pruning)?);
             running.prune(world, material, layer, &pruning, &self.seen, factor)?;
             return Ok(None);
         }
-        match (layer.method.kind, factor) {
-            (Kind::Gptq, Ok(factor)) if self.seen.too_few.is_none() => {
-                running.gptq(world, material, layer, &self.seen, factor)
-            }
-            (kind, factor) => {
-                if let (Kind::Gptq, Err(why)) = (kind, factor)
-                    && !why.is_empty()
-                {
-                    running.note = Some(why.into());
-                }
-                let method = if kind == Kind::Gptq {
-                    round::find("rtn")?
-                } else {
-                    layer.method
-                };
-                running.nearest(world, material, layer, method, &self.seen)
+        if layer.method.kind != Kind::Gptq {
+            return running.nearest(world, material, layer, layer.method, &self.seen);
+        }
+        match self.factor_of(round_key(plan, layer)?) {
+            Ok(factor) => running.gptq(world, material, layer, &self.seen, factor),
+            Err(why) => {
+                running.note = Some(why.into());
+                running.nearest(world, material, layer, round::find("rtn")?, &self.seen)
             }
         }
     }
+}
+
+/// The order in which a layer's columns are pruned: that of the row where neighbours compete.
+fn prune_key(plan: &Plan, layer: &Layer, pruning: &Pruning) -> Result<Key> {
+    match pruning.pattern {
+        Some(_) => Ok((Order::Off, 0)),
+        None => round_key(plan, layer),
+    }
+}
+
+/// The order in which a layer's columns are rounded.
+fn round_key(plan: &Plan, layer: &Layer) -> Result<Key> {
+    let order = plan.options.gptq.order;
+    let group = match order {
+        Order::GroupAware => layer.scheme.group_cols(layer.linear.cols)?,
+        _ => 0,
+    };
+    Ok((order, group))
 }
 
 impl Seen {

@@ -16,7 +16,7 @@ use crate::cpu::Cpu;
 use crate::error::{Code, Error, Result};
 use crate::kernels::matmul::Weight;
 use crate::linalg::simd::dispatch;
-use crate::matrix::{Codes, Floats, Integer, QuantizedMatrix, Scales, Values, Zero};
+use crate::matrix::{Codes, Floats, Inputs, Integer, QuantizedMatrix, Scales, Values, Zero};
 use crate::pack;
 use crate::scheme::{Element, Scheme, ZeroPoint};
 use std::sync::Arc;
@@ -207,7 +207,7 @@ impl Rounding {
         let matrix = QuantizedMatrix {
             rows: self.rows,
             cols: self.cols,
-            inputs: None,
+            inputs: Inputs::of(&self.scheme),
             values: Values::Integer(integer),
         };
         Ok((matrix, quality))

@@ -17,7 +17,7 @@ use super::{RoundOptions, Weights};
 use crate::cpu::Cpu;
 use crate::error::{Code, Error, Result};
 use crate::maths;
-use crate::matrix::{Floats, Integer, QuantizedMatrix, Scales, Values, Zero};
+use crate::matrix::{Floats, Inputs, Integer, QuantizedMatrix, Scales, Values, Zero};
 use crate::scheme::{Element, Scheme, ZeroPoint};
 use crate::tensor::{Dtype, round_to};
 
@@ -62,7 +62,7 @@ pub fn round(
     Ok(QuantizedMatrix {
         rows: weights.rows,
         cols: weights.cols,
-        inputs: None,
+        inputs: Inputs::of(scheme),
         values: Values::Integer(Integer {
             codes: rounded.codes,
             group,
@@ -101,7 +101,7 @@ impl RoundGroup for Solver {
         if self.whole {
             (min, max) = (min.min(0.0), max.max(0.0));
         }
-        let (stored, s) = self.scale((max - min) / self.top);
+        let (stored, s) = self.scale(max - min);
         let first = -min * s;
         let optimum = self.optimum(values, s, first);
         let zero = if self.whole {
@@ -133,8 +133,8 @@ impl Solver {
 
     /// The scale as it is stored, never 0, and its reciprocal, which all is computed with.
     #[inline(always)]
-    fn scale(self, scale: f32) -> (f32, f32) {
-        let s = 1.0 / scale;
+    fn scale(self, range: f32) -> (f32, f32) {
+        let s = self.top / range;
         if self.dtype == Dtype::F32 && s.is_finite() {
             return (1.0 / s, s);
         }
@@ -142,7 +142,7 @@ impl Solver {
             Dtype::F16 => 1.0 / 16_777_216.0,
             _ => f32::MIN_POSITIVE,
         };
-        let stored = round_to(self.dtype, scale).max(least);
+        let stored = round_to(self.dtype, range / self.top).max(least);
         (stored, 1.0 / stored)
     }
 

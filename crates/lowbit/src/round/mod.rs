@@ -8,6 +8,7 @@
 //! ```
 
 pub mod factor;
+mod fp8;
 pub mod gptq;
 #[cfg(test)]
 mod gptq_tests;
@@ -16,12 +17,14 @@ pub mod hessian;
 pub mod hqq;
 mod lazy;
 pub mod mask;
+mod nested;
 pub mod observer;
 pub mod order;
 pub mod prune;
 mod rows;
 pub mod rtn;
 mod sparse_gpt;
+mod table;
 
 use crate::error::{Code, Error, Result, nearest};
 use crate::tensor::Dtype;

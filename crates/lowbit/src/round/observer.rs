@@ -211,7 +211,7 @@ fn to_even(x: f32) -> f32 {
 }
 
 /// What compressed-tensors stores instead of a scale of 0.
-fn epsilon(dtype: Dtype) -> f32 {
+pub(super) fn epsilon(dtype: Dtype) -> f32 {
     match dtype {
         Dtype::BF16 => 1.0 / 128.0,
         Dtype::F16 => 1.0 / 1024.0,

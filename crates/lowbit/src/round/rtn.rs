@@ -2,13 +2,16 @@
 
 use super::observer::{Grid, Observer, relative_importance};
 use super::rows::{self, RoundGroup};
-use super::{RoundOptions, Weights};
+use super::{RoundOptions, Weights, fp8, table};
 use crate::cpu::Cpu;
 use crate::error::{Code, Error, Result};
-use crate::matrix::{Floats, Integer, QuantizedMatrix, Scales, Values, Zero};
+use crate::matrix::{Floats, Inputs, Integer, QuantizedMatrix, Scales, Values, Zero};
 use crate::scheme::{Element, Group, Scheme, ZeroPoint};
 
 /// Rounds `weights` to `scheme`.
+///
+/// Integers are rounded with what `options.observer` finds; the other elements always take the
+/// largest weight of a group to the largest value of the element.
 ///
 /// `nonfinite-weight` with the first place of a NaN or infinity, `qparam` when a scale does not fit
 /// `options.scale_dtype`, `scheme` when the groups do not fit the matrix. The result is the same
@@ -20,9 +23,35 @@ pub fn round(
     cpu: &Cpu,
 ) -> Result<QuantizedMatrix> {
     weights.check()?;
-    if scheme.element != Element::Int || scheme.zero == ZeroPoint::Float {
+    match scheme.element {
+        Element::Int => integers(weights, scheme, options, cpu),
+        Element::Fp8 => fp8::round(weights, scheme, options, cpu),
+        Element::Nf4 | Element::Fp4 | Element::Mxfp4 | Element::Nvfp4 => {
+            table::round(weights, scheme, options, cpu)
+        }
+    }
+}
+
+/// Rows of a matrix of `rows` that must be rounded in one call, since they share scales; a cut
+/// must fall on a multiple of it.
+pub fn rows_together(scheme: &Scheme, rows: usize) -> usize {
+    match scheme.group {
+        _ if scheme.nested || scheme.element == Element::Nvfp4 => rows,
+        Group::Tensor => rows,
+        Group::Block { rows: height, .. } => height.min(rows),
+        Group::Row | Group::Run(_) | Group::Flat(_) => 1,
+    }
+}
+
+fn integers(
+    weights: Weights<'_>,
+    scheme: &Scheme,
+    options: &RoundOptions,
+    cpu: &Cpu,
+) -> Result<QuantizedMatrix> {
+    if scheme.zero == ZeroPoint::Float {
         let what = format!("{scheme} is not rounded to nearest");
-        return Err(Error::new(Code::Scheme, what).remedy("use integers with integer zero points"));
+        return Err(Error::new(Code::Scheme, what).remedy("use --method hqq"));
     }
     if matches!(scheme.group, Group::Tensor) {
         let what = format!("{scheme} has one scale for the whole matrix");
@@ -45,7 +74,7 @@ pub fn round(
     Ok(QuantizedMatrix {
         rows: weights.rows,
         cols: weights.cols,
-        inputs: None,
+        inputs: Inputs::of(scheme),
         values: Values::Integer(Integer {
             codes: rounded.codes,
             group,

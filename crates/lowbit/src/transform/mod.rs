@@ -12,13 +12,15 @@
 
 pub mod awq;
 pub mod clip;
-mod curvature;
+pub(crate) mod curvature;
 mod flow;
 pub mod fold;
 pub mod hadamard;
 pub mod mapping;
 pub mod rotate;
 pub mod scaling;
+#[cfg(test)]
+mod scaling_tests;
 mod score;
 pub mod smooth;
 pub mod stats;

@@ -1,7 +1,7 @@
 //! A killed job goes on and ends in the same bytes, or says why it cannot.
 
-use super::finish;
 use super::store::{End, Store, noise};
+use super::{finish, recipes};
 use crate::cpu::{Cpu, Isa};
 use crate::error::Code;
 
@@ -24,10 +24,15 @@ fn run_with_kills(method: &str, seed: u32, power_loss: bool) -> (Store, serde_js
 
 #[test]
 fn killed_job_ends_in_the_same_bytes() {
-    for method in ["rtn", "gptq"] {
+    for method in recipes::ALL {
         let mut whole = Store::new();
         let wanted = finish(&mut whole, method, &Cpu::single());
-        for seed in 0..10 {
+        let seeds = if ["rtn", "gptq"].contains(method) {
+            6
+        } else {
+            2
+        };
+        for seed in 0..seeds {
             let (store, report) = run_with_kills(method, seed * 1000, seed % 2 == 0);
             assert_eq!(store.files, whole.files, "{method}, seed {seed}");
             assert_eq!(report, wanted, "{method}, seed {seed}");

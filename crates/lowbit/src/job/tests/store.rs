@@ -1,9 +1,12 @@
 //! A store in memory and a small random model, for tests of the job.
 
+use super::recipes;
 use crate::cpu::Cpu;
 use crate::error::Result;
-use crate::job::request::{Calibration, Options, TensorEntry};
+use crate::job::request::{Calibration, TensorEntry};
 use crate::job::{Ask, Job, Request};
+use crate::model::config::Config;
+use crate::model::weights;
 use crate::tensor::{Dtype, bytes_from_f32};
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -19,6 +22,7 @@ pub(super) const SET: Calibration = Calibration {
 /// What outlives a process: source, output, scratch, journal.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Store {
+    pub config: serde_json::Value,
     pub source: BTreeMap<String, Vec<u8>>,
     pub entries: Vec<TensorEntry>,
     pub files: BTreeMap<String, Vec<u8>>,
@@ -50,57 +54,55 @@ pub(super) fn noise(seed: u32, len: usize) -> Vec<f32> {
 impl Store {
     /// A Qwen3 of three blocks with an unknown tensor beside it.
     pub(super) fn new() -> Self {
-        let mut store = Self::default();
-        let mut seed = 0;
-        let mut add = |name: &str, dtype: Dtype, shape: &[usize], size: f32, offset: f32| {
-            seed += 1;
-            let values = noise(seed, shape.iter().product());
-            let values: Vec<_> = values.iter().map(|v| v * size + offset).collect();
-            store.put(name, dtype, shape, &values);
+        let config = json!({
+            "model_type": "qwen3", "hidden_size": 64, "intermediate_size": 96,
+            "num_hidden_layers": LAYERS, "num_attention_heads": 4, "num_key_value_heads": 2,
+            "head_dim": 16, "vocab_size": 50, "max_position_embeddings": 64,
+            "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "tie_word_embeddings": true,
+            "hidden_act": "silu", "attention_bias": false
+        });
+        Self::of(config)
+    }
+
+    /// The same with four experts in place of the MLP, two of them for each token.
+    pub(super) fn experts() -> Self {
+        let mut config = Self::new().config;
+        config["model_type"] = "qwen3_moe".into();
+        config["num_experts"] = 4.into();
+        config["num_experts_per_tok"] = 2.into();
+        config["moe_intermediate_size"] = 32.into();
+        config["norm_topk_prob"] = true.into();
+        Self::of(config)
+    }
+
+    /// Seeded tensors of every name that a config asks for.
+    fn of(config: serde_json::Value) -> Self {
+        let model = Config::from_json(&config).unwrap();
+        let mut store = Self {
+            config,
+            ..Self::default()
         };
-        add(
-            "model.embed_tokens.weight",
-            Dtype::BF16,
-            &[50, 64],
-            1.0,
-            0.0,
+        let blocks = (0..model.layers).flat_map(|i| weights::block_tensors(&model, i));
+        let mut needed: Vec<_> = blocks.map(|n| (n.name, n.shape)).collect();
+        let (hidden, vocabulary) = (model.hidden, model.vocabulary);
+        needed.insert(
+            0,
+            ("model.embed_tokens.weight".into(), vec![vocabulary, hidden]),
         );
-        for i in 0..LAYERS {
-            let base = format!("model.layers.{i}");
-            let mut matrix = |name: &str, rows: usize, cols: usize| {
-                let name = format!("{base}.{name}.weight");
-                add(
-                    &name,
-                    Dtype::BF16,
-                    &[rows, cols],
-                    1.5 / (cols as f32).sqrt(),
-                    0.0,
-                );
+        needed.push(("model.norm.weight".into(), vec![hidden]));
+        for (seed, (name, shape)) in needed.iter().enumerate() {
+            let values = noise(seed as u32 + 1, shape.iter().product());
+            let values: Vec<f32> = match shape[..] {
+                [_, cols] if name.contains("layers") => {
+                    let size = 1.5 / (cols as f32).sqrt();
+                    values.iter().map(|v| v * size).collect()
+                }
+                [_] => values.iter().map(|v| v * 0.2 + 1.0).collect(),
+                _ => values,
             };
-            matrix("self_attn.q_proj", 64, 64);
-            matrix("self_attn.k_proj", 32, 64);
-            matrix("self_attn.v_proj", 32, 64);
-            matrix("self_attn.o_proj", 64, 64);
-            matrix("mlp.gate_proj", 96, 64);
-            matrix("mlp.up_proj", 96, 64);
-            matrix("mlp.down_proj", 64, 96);
-            for (name, len) in [
-                ("input_layernorm", 64),
-                ("post_attention_layernorm", 64),
-                ("self_attn.q_norm", 16),
-                ("self_attn.k_norm", 16),
-            ] {
-                add(
-                    &format!("{base}.{name}.weight"),
-                    Dtype::BF16,
-                    &[len],
-                    0.2,
-                    1.0,
-                );
-            }
+            store.put(name, Dtype::BF16, shape, &values);
         }
-        add("model.norm.weight", Dtype::BF16, &[64], 0.2, 1.0);
-        add("model.mtp.unknown", Dtype::F32, &[3, 5], 1.0, 0.0);
+        store.put("model.mtp.unknown", Dtype::F32, &[3, 5], &noise(99, 15));
         store
     }
 
@@ -116,22 +118,12 @@ impl Store {
         });
     }
 
-    /// Quantization of the model with the given method.
-    pub(super) fn request(&self, method: &str) -> Request {
+    /// Quantization of the model with one of the recipes.
+    pub(super) fn request(&self, recipe: &str) -> Request {
         Request {
-            config: json!({
-                "model_type": "qwen3", "hidden_size": 64, "intermediate_size": 96,
-                "num_hidden_layers": LAYERS, "num_attention_heads": 4, "num_key_value_heads": 2,
-                "head_dim": 16, "vocab_size": 50, "max_position_embeddings": 64,
-                "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "tie_word_embeddings": true,
-                "hidden_act": "silu", "attention_bias": false
-            }),
+            config: self.config.clone(),
             tensors: self.entries.clone(),
-            options: Options {
-                method: method.into(),
-                scheme: "w4g32".into(),
-                ..Options::default()
-            },
+            options: recipes::options(recipe),
             calibration: Some(SET),
             journal: self.journal.clone(),
             isa: None,
@@ -178,8 +170,9 @@ impl Store {
         let durable = self.durable.take();
         let source = std::mem::take(&mut self.source);
         let entries = std::mem::take(&mut self.entries);
+        let config = std::mem::take(&mut self.config);
         *self = durable.map_or_else(Store::default, |d| *d);
-        (self.source, self.entries) = (source, entries);
+        (self.source, self.entries, self.config) = (source, entries, config);
     }
 
     fn answer(&mut self, ask: Ask) -> Vec<Vec<u8>> {
