@@ -147,7 +147,7 @@ impl Change {
         match self {
             Change::None => Ok(()),
             Change::Add(offset) => {
-                for value in values.iter_mut() {
+                for value in &mut *values {
                     *value += sign * offset;
                 }
                 Ok(())
