@@ -43,7 +43,7 @@ fn rounded(name: &str, scheme: &str) -> (Checkpoint, Checkpoint) {
         };
         let matrix = rtn::round(source, &scheme, &options, &cpu).expect("codes");
         for tensor in CURRENT
-            .encode(&linear.module, &matrix, &scheme)
+            .encode(&linear.module, &matrix, &scheme, Dtype::F32)
             .expect("tensors")
         {
             packed.tensors.insert(tensor.name.clone(), tensor);
@@ -76,7 +76,16 @@ fn codes_give_the_logits_of_the_floats_that_they_stand_for() {
         ("tiny-llama-linear", "w8"),
         ("tiny-qwen3", "w3g32-asym"),
         ("tiny-mixtral", "w4g16"),
+        ("tiny-qwen2-moe", "w8"),
         ("tiny-qwen3-moe", "w8"),
+        ("tiny-qwen2-window", "w8"),
+        ("tiny-gemma2", "w4g16"),
+        ("tiny-gemma3", "w3g32-asym"),
+        ("tiny-phi3", "w8"),
+        ("tiny-glm4", "w4"),
+        ("tiny-granite", "w4g32"),
+        ("tiny-olmo2", "w4g16"),
+        ("tiny-smollm3", "w4g32-asym"),
     ] {
         let (packed, dense) = rounded(name, scheme);
         let tokens: Vec<u32> = (2..40).collect();

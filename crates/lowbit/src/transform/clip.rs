@@ -7,7 +7,7 @@
 
 use super::Matrix;
 use super::curvature::Curvature;
-use super::score::rounded;
+use super::score::{Rounding, rounded};
 use super::stats::InputStats;
 use crate::cpu::Cpu;
 use crate::error::Result;
@@ -29,6 +29,8 @@ pub struct Clipping {
     options: RoundOptions,
     group: usize,
     curvatures: Vec<Curvature>,
+    /// E[x²] of each column.
+    importance: Vec<f32>,
     next: usize,
     losses: (f64, f64),
 }
@@ -55,6 +57,7 @@ impl Clipping {
             options,
             group,
             curvatures: ranges.map(curvature).collect::<Result<_>>()?,
+            importance: stats.importance(),
             next: 0,
             losses: (0.0, 0.0),
         })
@@ -96,7 +99,11 @@ impl Clipping {
         clamped
             .chunks_exact_mut(self.group)
             .for_each(|run| clamp(run, step));
-        let mut d = rounded(cpu, &clamped, cols, &self.scheme, &self.options)?;
+        let rounding = Rounding {
+            scheme: &self.scheme,
+            options: &self.options,
+        };
+        let mut d = rounded(cpu, (&clamped, cols), &self.importance, rounding)?;
         d.iter_mut().zip(values).for_each(|(q, w)| *q -= w);
         let groups = self.curvatures.len();
         let mut losses = vec![0.0; d.len() / self.group];
@@ -123,4 +130,47 @@ fn clamp(run: &mut [f32], step: usize) {
     let largest = run.iter().fold(0.0f32, |m, w| m.max(w.abs()));
     let most = largest * (1.0 - step as f32 / GRID as f32);
     run.iter_mut().for_each(|w| *w = w.clamp(-most, most));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::round::gptq::GptqOptions;
+    use crate::round::observer::Observer;
+    use crate::scheme::Group;
+    use crate::session::random::Pcg32;
+    use crate::tensor::Dtype;
+
+    #[test]
+    fn ranges_shrink_where_outputs_gain_and_only_there() {
+        let (rows, cols, tokens) = (5, 64, 200);
+        let cpu = Cpu::single();
+        let mut random = Pcg32::new(9, 9);
+        let mut draw = || random.next_f64() as f32 - 0.5;
+        let mut values: Vec<f32> = (0..rows * cols).map(|_| draw()).collect();
+        // A large weight in the first group, whose input is nearly silent.
+        let mut x: Vec<f32> = (0..tokens * cols).map(|_| draw()).collect();
+        x.iter_mut().step_by(cols).for_each(|x| *x *= 1e-3);
+        values.iter_mut().step_by(cols).for_each(|w| *w = 2.0);
+        let mut stats = InputStats::new(cols);
+        stats.add(&cpu, &x);
+        stats.finish(&cpu);
+        let before = Matrix { rows, cols, values };
+        let mut clipped = before.clone();
+        let scheme = Scheme::weights(3, Group::Run(32), true);
+        let options = RoundOptions {
+            observer: Observer::MinMax,
+            scale_dtype: Dtype::F32,
+            gptq: GptqOptions::default(),
+        };
+        let mut clipping = Clipping::new(&cpu, cols, &stats, scheme, options).unwrap();
+        assert!(clipping.step(&cpu, &mut clipped).unwrap());
+        let (whole, shrunk) = clipping.losses();
+        assert!(shrunk < 0.5 * whole, "{shrunk} of {whole}");
+        for (row, source) in clipped.values.chunks(cols).zip(before.values.chunks(cols)) {
+            assert!((row[0] - 1.1).abs() < 1e-6, "shrunk as far as it goes");
+            let same = row.iter().zip(source).skip(1).take(31);
+            assert!(same.into_iter().all(|(a, b)| a == b), "small weights stay");
+        }
+    }
 }

@@ -19,6 +19,8 @@ pub mod hadamard;
 pub mod mapping;
 pub mod rotate;
 pub mod scaling;
+#[cfg(test)]
+mod scaling_tests;
 mod score;
 pub mod smooth;
 pub mod stats;

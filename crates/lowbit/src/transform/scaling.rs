@@ -2,7 +2,7 @@
 
 use super::curvature::Curvature;
 use super::mapping::Mapping;
-use super::score::{self, Piece, Rounding};
+use super::score::{self, Known, Piece, Rounding};
 use super::stats::InputStats;
 use super::{FloatBlock, Matrix, awq, smooth};
 use crate::cpu::Cpu;
@@ -62,6 +62,8 @@ pub struct Scaling {
     asked: bool,
     pieces: Vec<Piece>,
     curvature: Option<Curvature>,
+    /// E[x²] of each channel.
+    importance: Vec<f32>,
     energy: f64,
     next: usize,
 }
@@ -104,6 +106,7 @@ impl Scaling {
                 .collect(),
             target,
             curvature: None,
+            importance: stats.importance(),
             energy: 0.0,
             next: 0,
         };
@@ -179,9 +182,13 @@ impl Scaling {
             scheme,
             options: &self.target.options,
         };
-        let error = candidate.input_errors[piece.consumer];
+        let known = Known {
+            curvature,
+            importance: &self.importance,
+            input_error: candidate.input_errors[piece.consumer],
+        };
         let input = (w, matrix.cols);
-        let loss = score::loss(cpu, curvature, input, &candidate.scales, rounding, error);
+        let loss = score::loss(cpu, known, input, &candidate.scales, rounding);
         if index == 0 {
             self.energy += piece.weight * score::energy(cpu, curvature, w);
             let loss = loss?;

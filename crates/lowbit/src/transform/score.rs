@@ -11,8 +11,8 @@ use super::curvature::Curvature;
 use super::stats::InputStats;
 use crate::cpu::Cpu;
 use crate::error::{Code, Error, Result};
-use crate::round::{RoundOptions, Weights, rtn};
-use crate::scheme::{Activations, Element, Scheme};
+use crate::round::{RoundOptions, Weights, hqq, rtn};
+use crate::scheme::{Activations, Element, Scheme, ZeroPoint};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -53,21 +53,24 @@ pub(super) fn pieces(consumer: usize, rows: usize, cols: usize) -> Vec<Piece> {
     ranges.into_iter().map(piece).collect()
 }
 
-/// Values rounded and widened again, `[rows, cols]`.
+/// Values rounded and widened again, `[rows, cols]`; `importance` is E[x²] of each column.
 pub(super) fn rounded(
     cpu: &Cpu,
-    values: &[f32],
-    cols: usize,
-    scheme: &Scheme,
-    options: &RoundOptions,
+    (values, cols): (&[f32], usize),
+    importance: &[f32],
+    rounding: Rounding<'_>,
 ) -> Result<Vec<f32>> {
+    let Rounding { scheme, options } = rounding;
     let weights = Weights {
         values,
         rows: values.len() / cols,
         cols,
-        importance: None,
+        importance: Some(importance),
     };
-    let matrix = rtn::round(weights, scheme, options, cpu)?;
+    let matrix = match scheme.zero {
+        ZeroPoint::Float => hqq::round(weights, scheme, options, cpu)?,
+        ZeroPoint::None | ZeroPoint::Int => rtn::round(weights, scheme, options, cpu)?,
+    };
     let mut out = vec![0.0; values.len()];
     let failed = AtomicBool::new(false);
     cpu.run_chunks(&mut out, cols * 8, true, |chunk, rows| {
@@ -91,17 +94,32 @@ pub(super) struct Rounding<'a> {
     pub(super) options: &'a RoundOptions,
 }
 
-/// The loss of some rows under scales; `input_error` is E[δ²].
+/// What is known of the inputs that a consumer reads.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Known<'a> {
+    pub(super) curvature: &'a Curvature,
+    /// E[x²] of each channel.
+    pub(super) importance: &'a [f32],
+    /// E[δ²] of inputs divided by the scales.
+    pub(super) input_error: f64,
+}
+
+/// The loss of some rows of a consumer under scales.
 pub(super) fn loss(
     cpu: &Cpu,
-    curvature: &Curvature,
+    known: Known<'_>,
     (w, cols): (&[f32], usize),
     s: &[f32],
     rounding: Rounding<'_>,
-    input_error: f64,
 ) -> Result<f64> {
+    let Known {
+        curvature,
+        importance,
+        input_error,
+    } = known;
     let scaled: Vec<f32> = w.chunks_exact(cols).flat_map(|row| times(row, s)).collect();
-    let mut d = rounded(cpu, &scaled, cols, rounding.scheme, rounding.options)?;
+    let importance: Vec<f32> = importance.iter().zip(s).map(|(v, s)| v / s / s).collect();
+    let mut d = rounded(cpu, (&scaled, cols), &importance, rounding)?;
     for (d, w) in d.chunks_exact_mut(cols).zip(w.chunks_exact(cols)) {
         for ((d, w), s) in d.iter_mut().zip(w).zip(s) {
             *d = *d / s - w;
