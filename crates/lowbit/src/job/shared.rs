@@ -93,10 +93,7 @@ impl SharedInput {
             return Ok(None);
         }
         let place = |e: Error| e.at(format!("layer {:?}", layer.linear.module));
-        let mut running = match self.running.take() {
-            Some(running) => running,
-            None => Running::new(material, &layer)?,
-        };
+        let mut running = self.running.take().unwrap_or_else(Running::new);
         let done = self.advance(world, material, &layer, &mut running);
         let Some((mut matrix, mut report)) = done.map_err(place)? else {
             self.running = Some(running);
