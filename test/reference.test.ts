@@ -16,6 +16,15 @@ const TINY = [
   'tiny-qwen2',
   'tiny-qwen3',
   'tiny-qwen3-moe',
+  'tiny-qwen2-moe',
+  'tiny-qwen2-window',
+  'tiny-gemma2',
+  'tiny-gemma3',
+  'tiny-phi3',
+  'tiny-glm4',
+  'tiny-granite',
+  'tiny-olmo2',
+  'tiny-smollm3',
 ]
 
 test(`${NAME}: prompts have the reference's tokens, logits and greedy continuations`, async (t) => {

@@ -16,6 +16,11 @@ pub fn pow_f64(x: f64, y: f64) -> f64 {
     libm::pow(x, y)
 }
 
+/// Hyperbolic tangent of f64 (libm).
+pub fn tanh_f64(x: f64) -> f64 {
+    libm::tanh(x)
+}
+
 /// Sine and cosine of f32 (libm).
 pub fn sin_cos(x: f32) -> (f32, f32) {
     libm::sincosf(x)
@@ -59,6 +64,45 @@ pub fn exp(x: f32) -> f32 {
 #[inline(always)]
 pub fn silu(x: f32) -> f32 {
     x / (1.0 + exp(-x))
+}
+
+/// `x · Φ(x)` by the tanh formula of GELU: `x/2 · (1 + tanh u)` with `u = √(2/π)(x + .044715 x³)`,
+/// which is `x · σ(2u)`.
+#[inline(always)]
+pub fn gelu_tanh(x: f32) -> f32 {
+    const TWICE: f32 = 1.595_769; // 2 √(2/π)
+    let u = TWICE * (x + 0.044_715 * (x * x * x));
+    x / (1.0 + exp(-u))
+}
+
+/// Hyperbolic tangent within 2 ulp or so, shaped so that loops over it vectorize.
+///
+/// `1 − 2 / (e^2x + 1)`, and below 0.625, where that cancels, an odd polynomial (Cephes).
+#[inline(always)]
+pub fn tanh(x: f32) -> f32 {
+    let z = x * x;
+    let mut p = -5.704_988_7e-3;
+    for c in [
+        2.063_908_8e-2,
+        -5.373_971_6e-2,
+        1.333_144_2e-1,
+        -3.333_328e-1,
+    ] {
+        p = p * z + c;
+    }
+    let near = p * z * x + x;
+    let far = 1.0 - 2.0 / (exp(2.0 * x.abs()) + 1.0);
+    if x.abs() < 0.625 {
+        near
+    } else {
+        far.copysign(x)
+    }
+}
+
+/// `x` squeezed into ± `cap`: `cap · tanh(x / cap)`.
+#[inline(always)]
+pub fn cap(x: f32, cap: f32) -> f32 {
+    cap * tanh(x / cap)
 }
 
 /// `x^2.4` for x ≥ 0 within 1e-6, without a table or a branch, so that loops over it vectorize.
@@ -128,6 +172,21 @@ mod tests {
         assert_eq!(exp(-1000.0), 0.0);
         assert_eq!(exp(1000.0), f32::INFINITY);
         assert!(exp(f32::NAN).is_nan());
+    }
+
+    #[test]
+    fn tanh_is_close_to_libm() {
+        let mut worst = 0.0f64;
+        for i in -200_000..200_000 {
+            let x = i as f32 / 10_000.0;
+            let want = tanh_f64(f64::from(x));
+            let error = (f64::from(tanh(x)) - want).abs() / want.abs().max(1e-30);
+            worst = worst.max(if want == 0.0 { 0.0 } else { error });
+        }
+        assert!(worst < 3.0e-7, "worst relative error {worst:e}");
+        assert_eq!([tanh(0.0), tanh(100.0), tanh(-100.0)], [0.0, 1.0, -1.0]);
+        assert!(tanh(f32::NAN).is_nan());
+        assert_eq!(cap(f32::INFINITY, 30.0), 30.0);
     }
 
     #[test]

@@ -76,7 +76,16 @@ fn codes_give_the_logits_of_the_floats_that_they_stand_for() {
         ("tiny-llama-linear", "w8"),
         ("tiny-qwen3", "w3g32-asym"),
         ("tiny-mixtral", "w4g16"),
+        ("tiny-qwen2-moe", "w8"),
         ("tiny-qwen3-moe", "w8"),
+        ("tiny-qwen2-window", "w8"),
+        ("tiny-gemma2", "w4g16"),
+        ("tiny-gemma3", "w3g32-asym"),
+        ("tiny-phi3", "w8"),
+        ("tiny-glm4", "w4"),
+        ("tiny-granite", "w4g32"),
+        ("tiny-olmo2", "w4g16"),
+        ("tiny-smollm3", "w4g32-asym"),
     ] {
         let (packed, dense) = rounded(name, scheme);
         let tokens: Vec<u32> = (2..40).collect();

@@ -18,7 +18,16 @@ const TINY: &[&str] = &[
     "tiny-qwen2",
     "tiny-qwen3",
     "tiny-mixtral",
+    "tiny-qwen2-moe",
     "tiny-qwen3-moe",
+    "tiny-qwen2-window",
+    "tiny-gemma2",
+    "tiny-gemma3",
+    "tiny-phi3",
+    "tiny-glm4",
+    "tiny-granite",
+    "tiny-olmo2",
+    "tiny-smollm3",
 ];
 
 fn fixture(name: &str) -> BTreeMap<String, Tensor> {

@@ -18,6 +18,7 @@ mod pipeline;
 mod product;
 mod record;
 mod shader;
+mod support;
 #[cfg(test)]
 pub(crate) mod testing;
 

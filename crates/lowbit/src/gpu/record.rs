@@ -5,6 +5,7 @@ use super::cache::LayerCache;
 use super::device::Gpu;
 use super::dispatch::{Dispatch, align};
 use super::matrix::Matrix;
+use super::support;
 use crate::error::{Code, Error, Result};
 use crate::kernels::attention::gpu as attention;
 use crate::kernels::matmul::gpu::{Io, Product};
@@ -55,7 +56,7 @@ impl Room {
             head_dim: config.head_dim,
         };
         heads.check()?;
-        supports(config)?;
+        support::check(config)?;
         let widths = SLOTS.iter().map(|s| align(width(config, *s)));
         let widest = widths.clone().max().unwrap_or(1);
         let limit = usize::try_from(gpu.info().max_binding).unwrap_or(usize::MAX);
@@ -98,25 +99,13 @@ impl Room {
     }
 }
 
-/// `unsupported` for what a family needs and no kernel here does, before anything is uploaded.
-fn supports(config: &Config) -> Result<()> {
-    match config.blocks.iter().any(|b| b.sparse) {
-        true => Err(unsupported("a mixture of experts")),
-        false => Ok(()),
-    }
-}
-
-fn unsupported(what: &str) -> Error {
-    let what = format!("{what} on the GPU");
-    Error::new(Code::Unsupported, what).remedy("use device \"cpu\"")
-}
-
 fn width(config: &Config, slot: Slot) -> usize {
     match slot {
         Slot::Hidden | Slot::Normed | Slot::Delta => config.hidden,
         Slot::Q | Slot::Attended => config.heads * config.head_dim,
         Slot::K | Slot::V => config.kv_heads * config.head_dim,
         Slot::Gate | Slot::Up => config.intermediate,
+        Slot::Qkv | Slot::GateUp | Slot::Score => 0,
     }
 }
 
@@ -166,7 +155,7 @@ pub(super) fn plan(gpu: &Gpu, room: &Room, block: &Block<Stored>) -> Result<Vec<
                     planned.push(Planned::Product(product));
                 }
             }
-            Op::Attention => planned.push(Planned::Attention),
+            Op::Attention { .. } => planned.push(Planned::Attention),
             other => planned.push(Planned::Kernel(kernel(gpu, room, block, other)?)),
         }
     }
@@ -218,7 +207,7 @@ fn kernel(gpu: &Gpu, room: &Room, block: &Block<Stored>, op: Op) -> Result<Dispa
             };
             rms_norm::gpu::head_norm(gpu, shape, &room.now, &vector(weight)?, values)
         }
-        Op::Rope => {
+        Op::Rope { .. } => {
             let qk = [room.buffer(Slot::Q), room.buffer(Slot::K)];
             rope::gpu::rope(gpu, heads, &room.now, &room.turns, qk)
         }

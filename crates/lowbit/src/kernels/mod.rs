@@ -4,6 +4,7 @@
 pub mod add;
 pub mod attention;
 pub mod gather;
+pub mod gelu_mul;
 pub mod matmul;
 pub mod rms_norm;
 pub mod rope;

@@ -3,7 +3,8 @@
 //! The table itself is `archs.rs`.
 
 pub use super::archs::ARCHS;
-use super::config::Config;
+use super::config::{Config, Factors};
+use super::fields::Fields;
 use super::ops::{Op, Part};
 use crate::error::{Code, Error, Result, nearest};
 use std::borrow::Cow;
@@ -29,8 +30,14 @@ pub struct Arch {
     pub ops: fn(config: &Config, layer: usize) -> Vec<Op>,
     /// When linears have biases.
     pub biases: Biases,
-    /// When attention looks back over a window only, which nothing here computes.
+    /// Keys of the MLP's activation, and the names of the one that its operations compute.
+    pub activation: (&'static [&'static str], &'static [&'static str]),
+    /// Where attention looks back over a window only.
     pub window: Window,
+    /// How queries and keys are rotated.
+    pub rope: Rope,
+    /// Reads the constants of the family.
+    pub(super) factors: fn(&Fields<'_>, &Config) -> Result<Factors>,
     /// How its config describes a mixture of experts, if it has one.
     pub experts: Option<ExpertKeys>,
     /// What is added to a norm's stored weight to get what values are multiplied with. Everything
@@ -76,10 +83,14 @@ pub enum Dim {
     Hidden,
     /// Width of the MLP.
     Intermediate,
+    /// Gate and up projection of the MLP as one matrix.
+    GateUp,
     /// All query heads.
     Queries,
     /// All key heads, which is as wide as all value heads.
     Keys,
+    /// Queries, keys and values as one matrix.
+    Qkv,
     /// One head.
     Head,
     /// How many experts tokens are routed to.
@@ -98,8 +109,10 @@ impl Dim {
         match self {
             Dim::Hidden => config.hidden,
             Dim::Intermediate => config.intermediate,
+            Dim::GateUp => 2 * config.intermediate,
             Dim::Queries => config.heads * config.head_dim,
             Dim::Keys => config.kv_heads * config.head_dim,
+            Dim::Qkv => (config.heads + 2 * config.kv_heads) * config.head_dim,
             Dim::Head => config.head_dim,
             Dim::Experts => config.experts.map_or(0, |e| e.count),
             Dim::ExpertWidth => config.experts.map_or(0, |e| e.width),
@@ -155,6 +168,8 @@ pub enum Bias {
     Always,
     /// When this key of config.json is true; absent means false.
     Key(&'static str),
+    /// Unless this key of config.json is false.
+    Unless(&'static str),
 }
 
 /// The bias conditions of a family.
@@ -185,15 +200,42 @@ pub struct ExpertKeys {
     pub some_dense: bool,
 }
 
-/// How a family's config turns sliding-window attention on.
+/// How a family's config says which blocks look back over a window only. Where `layer_types` is
+/// read, it wins over the rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Window {
     /// The family has none.
     Never,
-    /// By `sliding_window` alone, which stands for this many tokens when absent.
-    Size(usize),
-    /// By `use_sliding_window`, for the blocks from `max_window_layers` on.
+    /// All blocks, over `sliding_window`, which stands for this when absent.
+    Size(Option<usize>),
+    /// All blocks, if `use_sliding_window`.
+    FlagAll,
+    /// By `use_sliding_window`, the blocks that `layer_types` lists or from `max_window_layers` on.
     Flag,
+    /// By `use_sliding_window`, the blocks that `layer_types` lists.
+    Listed,
+    /// All blocks but every n-th.
+    Pattern {
+        /// The key of n, if the family has one.
+        key: Option<&'static str>,
+        /// n when the key is absent.
+        every: usize,
+    },
+}
+
+/// How a family rotates queries and keys.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rope {
+    /// `rope_theta` when absent.
+    pub theta: f64,
+    /// Base of the blocks whose attention slides when absent, if they have their own.
+    pub local_theta: Option<f64>,
+    /// `partial_rotary_factor` when absent; `None`: the family always rotates whole heads.
+    pub part: Option<f64>,
+    /// Pairs are neighbours instead of halves apart.
+    pub interleaved: bool,
+    /// Some blocks do not rotate, by `no_rope_layers`.
+    pub some_without: bool,
 }
 
 /// What transformers assumes for keys that config.json leaves out.
@@ -203,6 +245,8 @@ pub struct Absent {
     pub kv_heads: Option<usize>,
     /// `head_dim`; `None`: hidden size divided by query heads.
     pub head_dim: Option<usize>,
+    /// `tie_word_embeddings`.
+    pub tied: bool,
 }
 
 /// The row that serves a `model_type`; `unknown-architecture` names the known ones otherwise.

@@ -5,6 +5,7 @@ use crate::cpu::Cpu;
 use crate::error::{Code, Error, Result};
 use crate::kernels::matmul::{Weight, matmul};
 use crate::kernels::rms_norm::rms_norm;
+use crate::maths;
 
 /// Embedding rows of `tokens`, `[tokens, hidden]`; `option` for an id outside the vocabulary.
 pub fn embed(model: &Model, tokens: &[u32]) -> Result<Vec<f32>> {
@@ -32,5 +33,16 @@ pub fn logits(cpu: &Cpu, model: &Model, hidden: &[f32]) -> Result<Vec<f32>> {
     let tokens = hidden.len() / model.config.hidden;
     let mut logits = vec![0.0; tokens * model.head.rows()];
     matmul(cpu, &normed, &model.head, &mut logits);
+    let factors = &model.config.factors;
+    if factors.logits != 1.0 {
+        for logit in &mut logits {
+            *logit /= factors.logits;
+        }
+    }
+    if let Some(cap) = factors.logit_cap {
+        for logit in &mut logits {
+            *logit = maths::cap(*logit, cap);
+        }
+    }
     Ok(logits)
 }

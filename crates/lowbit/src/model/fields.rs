@@ -23,6 +23,11 @@ impl<'a> Fields<'a> {
         Ok(Self { map, path })
     }
 
+    /// The path that was given.
+    pub(super) fn path(&self) -> &'a str {
+        self.path
+    }
+
     /// The value of a key; null counts as absent, as it does in transformers.
     pub(super) fn get(&self, key: &str) -> Option<&'a Value> {
         self.map.get(key).filter(|v| !v.is_null())
@@ -59,6 +64,19 @@ impl<'a> Fields<'a> {
         let list = value.as_array().map(|list| list.iter().map(number));
         list.and_then(Iterator::collect)
             .ok_or_else(|| self.refuse(key, value, "a list of integers"))
+    }
+
+    /// A list of finite numbers in range; a missing key is an error.
+    pub(super) fn numbers(&self, key: &str, range: RangeInclusive<f64>) -> Result<Vec<f64>> {
+        let (low, high) = (range.start(), range.end());
+        let allowed = format!("a list of numbers from {low:e} to {high:e}");
+        let Some(value) = self.get(key) else {
+            return Err(self.missing(key, &allowed));
+        };
+        let number = |v: &Value| v.as_f64().filter(|x| range.contains(x));
+        let list = value.as_array().map(|list| list.iter().map(number));
+        list.and_then(Iterator::collect)
+            .ok_or_else(|| self.refuse(key, value, allowed))
     }
 
     /// A finite number in range, or `absent` when the key is missing.

@@ -1,103 +1,21 @@
 //! The CPU interpreter of a block's operations.
 
 use super::Block;
-use super::config::{Config, Experts};
 pub use super::ends::{embed, embed_from, logits};
-use super::experts::{ExpertBuffers, Mixture};
+use super::experts::Mixture;
 use super::ops::{Op, Part, Slot};
-use super::rotary::Rotary;
+use super::scratch::index;
+pub use super::scratch::{LayerCache, Scratch};
 pub use super::watch::{Tap, Watch};
 use crate::cpu::Cpu;
 use crate::error::Result;
-use crate::kernels::attention::{Heads, Input, attention};
+use crate::kernels::attention::{Heads, Input, Rule, attention};
+use crate::kernels::gelu_mul::gelu_mul;
 use crate::kernels::matmul::{Weight, matmul};
 use crate::kernels::rms_norm::rms_norm;
 use crate::kernels::rope::rope;
 use crate::kernels::silu_mul::silu_mul;
-
-/// Keys and values of one block for one sequence, in f32: `[position, kv_heads · head_dim]`.
-#[derive(Debug, Clone, Default)]
-pub struct LayerCache {
-    /// Keys after norm and rotation.
-    pub keys: Vec<f32>,
-    /// Values.
-    pub values: Vec<f32>,
-}
-
-impl LayerCache {
-    /// How many positions it holds in a given model.
-    pub fn positions(&self, config: &Config) -> usize {
-        self.keys.len() / (config.kv_heads * config.head_dim)
-    }
-
-    /// Forgets every position from `positions` on; the memory is kept.
-    pub fn truncate(&mut self, config: &Config, positions: usize) {
-        let len = positions * config.kv_heads * config.head_dim;
-        self.keys.truncate(len);
-        self.values.truncate(len);
-    }
-}
-
-/// What passes over blocks reuse: sizes, rotary tables, activation buffers.
-///
-/// One per pass that runs at a time; cheap to make, better kept.
-#[derive(Debug, Clone)]
-pub struct Scratch {
-    heads: Heads,
-    eps: f32,
-    width: usize,
-    rotary: Rotary,
-    slots: Vec<Vec<f32>>,
-    experts: Option<Experts>,
-    buffers: ExpertBuffers,
-}
-
-/// Slots with a buffer of their own: all but the residual stream, which is the caller's.
-const BUFFERS: &[Slot] = &[
-    Slot::Normed,
-    Slot::Q,
-    Slot::K,
-    Slot::V,
-    Slot::Attended,
-    Slot::Delta,
-    Slot::Gate,
-    Slot::Up,
-];
-
-impl Scratch {
-    /// Buffers for the blocks of one model; they grow to what passes need.
-    pub fn new(config: &Config) -> Self {
-        Self {
-            heads: Heads {
-                queries: config.heads,
-                keys: config.kv_heads,
-                dim: config.head_dim,
-            },
-            eps: config.norm_eps,
-            width: config.hidden,
-            rotary: Rotary::new(config),
-            slots: vec![Vec::new(); BUFFERS.len()],
-            experts: config.experts,
-            buffers: ExpertBuffers::default(),
-        }
-    }
-
-    /// Takes a buffer out, `len` long; its contents are what was left there.
-    fn take(&mut self, slot: Slot, len: usize) -> Vec<f32> {
-        let mut buffer = std::mem::take(&mut self.slots[index(slot)]);
-        buffer.resize(len, 0.0);
-        buffer
-    }
-
-    fn put(&mut self, slot: Slot, buffer: Vec<f32>) {
-        self.slots[index(slot)] = buffer;
-    }
-}
-
-fn index(slot: Slot) -> usize {
-    let found = BUFFERS.iter().position(|s| *s == slot);
-    found.expect("operations write the residual stream through Add only")
-}
+use crate::maths;
 
 /// Runs one block over `hidden [tokens, hidden]`, in place; positions follow the cache's length.
 ///
@@ -157,9 +75,13 @@ impl Pass<'_> {
             Op::RmsNorm { from, to, weight } => self.rms_norm(from, to, weight),
             Op::Linear { from, outputs } => return self.linear(from, outputs, watch),
             Op::HeadNorm { slot, weight } => self.head_norm(slot, weight),
-            Op::Rope => self.rope(),
-            Op::Attention => self.attention(),
-            Op::SiluMul => self.silu_mul(),
+            Op::Split { from, to } => self.split(from, to),
+            Op::Rope { local } => self.rope(local),
+            Op::Attention { window } => self.attention(window),
+            Op::SiluMul => self.gate_mul(silu_mul),
+            Op::GeluMul => self.gate_mul(gelu_mul),
+            Op::Scale { slot, by } => self.scale(slot, by),
+            Op::Gate { slot, score } => self.gate(slot, score),
             Op::Add { from } => self.add(from),
             Op::Experts { from, to } => return self.experts(from, to, watch),
         }
@@ -177,12 +99,21 @@ impl Pass<'_> {
         }
     }
 
+    fn write(&mut self, slot: Slot) -> &mut [f32] {
+        match slot {
+            Slot::Hidden => self.hidden,
+            _ => &mut self.scratch.slots[index(slot)],
+        }
+    }
+
     fn rms_norm(&mut self, from: Slot, to: Slot, weight: Part) {
-        let mut normed = self.scratch.take(to, self.read(from).len());
-        normed.copy_from_slice(self.read(from));
-        let weight = self.block.vector(weight);
-        rms_norm(self.cpu, &mut normed, weight, self.scratch.eps);
-        self.scratch.put(to, normed);
+        if from != to {
+            let mut normed = self.scratch.take(to, self.read(from).len());
+            normed.copy_from_slice(self.read(from));
+            self.scratch.put(to, normed);
+        }
+        let (eps, weight) = (self.scratch.eps, self.block.vector(weight));
+        rms_norm(self.cpu, self.write(to), weight, eps);
     }
 
     fn linear(
@@ -230,17 +161,45 @@ impl Pass<'_> {
         rms_norm(self.cpu, heads, self.block.vector(weight), self.scratch.eps);
     }
 
-    fn rope(&mut self) {
-        let Heads { keys, dim, .. } = self.scratch.heads;
-        let (first, count) = (self.cache.keys.len() / (keys * dim), self.tokens());
-        let (cos, sin) = self.scratch.rotary.tables(first, count);
-        for slot in [Slot::Q, Slot::K] {
-            let heads = &mut self.scratch.slots[index(slot)];
-            rope(self.cpu, heads, cos, sin, dim / 2);
+    fn split(&mut self, from: Slot, to: &[Slot]) {
+        let Heads { queries, keys, dim } = self.scratch.heads;
+        let intermediate = self.scratch.intermediate;
+        let width = |slot| match slot {
+            Slot::Q => queries * dim,
+            Slot::K | Slot::V => keys * dim,
+            _ => intermediate,
+        };
+        let (tokens, row): (_, usize) = (self.tokens(), to.iter().map(|s| width(*s)).sum());
+        let mut at = 0;
+        for slot in to {
+            let mut part = self.scratch.take(*slot, tokens * width(*slot));
+            let rows = self.read(from).chunks(row);
+            for (part, row) in part.chunks_mut(width(*slot)).zip(rows) {
+                part.copy_from_slice(&row[at..][..part.len()]);
+            }
+            at += width(*slot);
+            self.scratch.put(*slot, part);
         }
     }
 
-    fn attention(&mut self) {
+    fn rope(&mut self, local: bool) {
+        let Heads { keys, dim, .. } = self.scratch.heads;
+        let (first, count) = (self.cache.keys.len() / (keys * dim), self.tokens());
+        let Scratch {
+            rotary,
+            local: other,
+            turn,
+            slots,
+            ..
+        } = &mut *self.scratch;
+        let rotary = other.as_mut().filter(|_| local).unwrap_or(rotary);
+        let (cos, sin) = rotary.tables(first, count);
+        for slot in [Slot::Q, Slot::K] {
+            rope(self.cpu, &mut slots[index(slot)], cos, sin, *turn);
+        }
+    }
+
+    fn attention(&mut self, window: Option<usize>) {
         let slots = &self.scratch.slots;
         self.cache.keys.extend_from_slice(&slots[index(Slot::K)]);
         self.cache.values.extend_from_slice(&slots[index(Slot::V)]);
@@ -251,15 +210,38 @@ impl Pass<'_> {
             keys: &self.cache.keys,
             values: &self.cache.values,
             heads: self.scratch.heads,
+            rule: Rule {
+                window,
+                ..self.scratch.rule
+            },
         };
         attention(self.cpu, input, &mut attended);
         self.scratch.put(Slot::Attended, attended);
     }
 
-    fn silu_mul(&mut self) {
+    fn gate_mul(&mut self, kernel: fn(&Cpu, &mut [f32], &[f32])) {
         let mut gate = std::mem::take(&mut self.scratch.slots[index(Slot::Gate)]);
-        silu_mul(self.cpu, &mut gate, self.read(Slot::Up));
+        kernel(self.cpu, &mut gate, self.read(Slot::Up));
         self.scratch.put(Slot::Gate, gate);
+    }
+
+    fn scale(&mut self, slot: Slot, by: f32) {
+        for value in self.write(slot) {
+            *value *= by;
+        }
+    }
+
+    fn gate(&mut self, slot: Slot, score: Slot) {
+        let scores = std::mem::take(&mut self.scratch.slots[index(score)]);
+        let values = self.write(slot);
+        let width = values.len() / scores.len();
+        for (row, score) in values.chunks_mut(width).zip(&scores) {
+            let gate = 1.0 / (1.0 + maths::exp(-score));
+            for value in row {
+                *value *= gate;
+            }
+        }
+        self.scratch.put(score, scores);
     }
 
     fn add(&mut self, from: Slot) {

@@ -11,6 +11,7 @@ pub mod head;
 pub mod load;
 pub mod ops;
 pub mod rotary;
+mod scratch;
 mod watch;
 pub mod weights;
 

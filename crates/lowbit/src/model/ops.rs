@@ -23,6 +23,12 @@ pub enum Slot {
     Gate,
     /// Up projection of the MLP, `intermediate` wide.
     Up,
+    /// Queries, keys and values of one matrix, side by side.
+    Qkv,
+    /// Gate and up projection of one matrix, side by side.
+    GateUp,
+    /// The score of the expert that sees every token, 1 wide.
+    Score,
 }
 
 /// Weights of one block.
@@ -36,6 +42,8 @@ pub enum Part {
     K,
     /// Value projection.
     V,
+    /// Query, key and value projection as one matrix.
+    Qkv,
     /// Norm over each query head.
     QNorm,
     /// Norm over each key head.
@@ -50,6 +58,8 @@ pub enum Part {
     Gate,
     /// Up projection.
     Up,
+    /// Gate and up projection as one matrix.
+    GateUp,
     /// Down projection.
     Down,
     /// Norm of the MLP's output, before it is added to the residual stream.
@@ -94,7 +104,7 @@ impl Part {
 }
 
 /// One step of a block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Op {
     /// `to = rms_norm(from) · weight`.
     RmsNorm {
@@ -112,19 +122,48 @@ pub enum Op {
         /// Weight and output of each.
         outputs: &'static [(Part, Slot)],
     },
-    /// RMS norm over each head of `slot`.
+    /// RMS norm over each head of `slot`, or over all of them at once where the weight is as long.
     HeadNorm {
         /// Queries or keys, in place.
         slot: Slot,
-        /// The norm's weight, `head_dim` long.
+        /// The norm's weight.
         weight: Part,
     },
+    /// The parts of a row that lies side by side, each with the width of its slot.
+    Split {
+        /// What is cut.
+        from: Slot,
+        /// Its parts, in order.
+        to: &'static [Slot],
+    },
     /// Rotary embedding of queries and keys, in place.
-    Rope,
-    /// Appends K and V to the cache; `Attended = softmax(Q·Kᵀ/√d, causal)·V`.
-    Attention,
+    Rope {
+        /// With the base of blocks whose attention slides.
+        local: bool,
+    },
+    /// Appends K and V to the cache; `Attended = softmax(scale · Q·Kᵀ, causal)·V`.
+    Attention {
+        /// A token sees this many positions, itself included.
+        window: Option<usize>,
+    },
     /// `Gate = silu(Gate) · Up`, in place.
     SiluMul,
+    /// `Gate = gelu(Gate) · Up` with GELU in its tanh form, in place.
+    GeluMul,
+    /// `slot *= by`.
+    Scale {
+        /// In place.
+        slot: Slot,
+        /// The factor.
+        by: f32,
+    },
+    /// `slot *= σ(score)`, one score per token.
+    Gate {
+        /// In place.
+        slot: Slot,
+        /// One value per token.
+        score: Slot,
+    },
     /// `Hidden += from`.
     Add {
         /// What is added.

@@ -7,25 +7,40 @@
 use super::config::{Config, RopeScaling};
 use crate::maths;
 
-/// Radians per position of each pair of a head: `head_dim / 2` of them.
-pub fn frequencies(config: &Config) -> Vec<f32> {
-    let (dim, theta) = (config.head_dim as f32, config.rope_theta as f32);
-    let pairs = 0..config.head_dim / 2;
-    let plain = pairs.map(|i| {
+/// `base^(−2i / rotary)`.
+fn plain(config: &Config, base: f64) -> impl Iterator<Item = f32> {
+    let (dim, theta) = (config.rotary as f32, base as f32);
+    (0..config.rotary / 2).map(move |i| {
         let exponent = (2 * i) as f32 / dim;
-        1.0 / maths::pow_f64(f64::from(theta), f64::from(exponent)) as f32
-    });
-    match config.rope_scaling {
+        1.0 / power(theta, exponent)
+    })
+}
+
+fn power(theta: f32, exponent: f32) -> f32 {
+    maths::pow_f64(f64::from(theta), f64::from(exponent)) as f32
+}
+
+/// Radians per position of each pair of a head, `config.rotary / 2` of them.
+pub fn frequencies(config: &Config) -> Vec<f32> {
+    let plain = plain(config, config.rope_theta);
+    match &config.rope_scaling {
         RopeScaling::None => plain.collect(),
-        RopeScaling::Linear { factor } => plain.map(|f| f / factor as f32).collect(),
+        RopeScaling::Linear { factor } => plain.map(|f| f / *factor as f32).collect(),
         RopeScaling::Llama3 {
             factor,
             low,
             high,
             original,
         } => {
-            let scaled = |f| llama3(f, factor as f32, (low, high), original);
+            let scaled = |f| llama3(f, *factor as f32, (*low, *high), *original);
             plain.map(scaled).collect()
+        }
+        RopeScaling::Long { short, .. } => {
+            let (dim, theta) = (config.rotary as f32, config.rope_theta as f32);
+            let scaled = |(i, factor): (usize, &f64)| {
+                1.0 / (*factor as f32 * power(theta, (2 * i) as f32 / dim))
+            };
+            short.iter().enumerate().map(scaled).collect()
         }
     }
 }
@@ -48,6 +63,8 @@ fn llama3(frequency: f32, factor: f32, (low, high): (f64, f64), original: f64) -
 #[derive(Debug, Clone)]
 pub struct Rotary {
     frequencies: Vec<f32>,
+    /// Cosines and sines are multiplied with it.
+    amplitude: f32,
     first: usize,
     cos: Vec<f32>,
     sin: Vec<f32>,
@@ -56,15 +73,30 @@ pub struct Rotary {
 impl Rotary {
     /// Empty tables for one model.
     pub fn new(config: &Config) -> Self {
+        let mut rotary = Self::of(frequencies(config));
+        if let RopeScaling::Long { attention, .. } = config.rope_scaling {
+            rotary.amplitude = attention as f32;
+        }
+        rotary
+    }
+
+    /// Empty tables for the blocks whose attention slides, if they have a base of their own.
+    pub fn local(config: &Config) -> Option<Self> {
+        let theta = config.local_theta?;
+        Some(Self::of(plain(config, theta).collect()))
+    }
+
+    fn of(frequencies: Vec<f32>) -> Self {
         Self {
-            frequencies: frequencies(config),
+            frequencies,
+            amplitude: 1.0,
             first: 0,
             cos: Vec::new(),
             sin: Vec::new(),
         }
     }
 
-    /// Cosines and sines, each `[count, head_dim / 2]`, of the positions from `first` on.
+    /// Cosines and sines, each `[count, rotary / 2]`, of the positions from `first` on.
     ///
     /// All blocks of a pass ask for the same run, so only the first of them computes it.
     pub fn tables(&mut self, first: usize, count: usize) -> (&[f32], &[f32]) {
@@ -76,8 +108,8 @@ impl Rotary {
             for position in first..first + count {
                 for f in &self.frequencies {
                     let (sin, cos) = maths::sin_cos(position as f32 * f);
-                    self.cos.push(cos);
-                    self.sin.push(sin);
+                    self.cos.push(cos * self.amplitude);
+                    self.sin.push(sin * self.amplitude);
                 }
             }
         }

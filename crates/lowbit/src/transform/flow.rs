@@ -19,6 +19,8 @@ pub(super) enum Source {
     },
     /// A linear, or a sum of outputs of linears, each weighted by one number per token.
     Linears(Vec<Part>),
+    /// The last rows of a linear whose output is cut into parts.
+    LastRows(Part),
     /// A linear function of one value, channel by channel, given all others.
     Through,
     /// Anything else.
@@ -85,21 +87,42 @@ impl Flow {
                 }
             }
             Op::HeadNorm { slot, .. } => self.change(slot),
-            Op::Rope => {
+            Op::Split { from, to } => self.split(from, to),
+            Op::Rope { .. } => {
                 self.change(Slot::Q);
                 self.change(Slot::K);
             }
-            Op::Attention => {
+            Op::Attention { .. } => {
                 self.read(Slot::Q, Reader::Other);
                 self.read(Slot::K, Reader::Other);
                 self.pass(Slot::V, Slot::Attended, Reader::Attention);
             }
-            Op::SiluMul => {
+            Op::SiluMul | Op::GeluMul => {
                 self.read(Slot::Gate, Reader::Other);
                 self.pass(Slot::Up, Slot::Gate, Reader::Gated);
             }
+            // One number for all channels: sums of linears stay what they are.
+            Op::Scale { .. } => {}
+            Op::Gate { score, .. } => self.read(score, Reader::Other),
             Op::Add { from } => self.read(from, Reader::Residual),
             Op::Experts { from, to } => self.experts(config, from, to),
+        }
+    }
+
+    fn split(&mut self, from: Slot, to: &[Slot]) {
+        let last_rows = match &self.values[self.at(from)].source {
+            Source::Linears(parts) if parts.len() == 1 => Source::LastRows(parts[0]),
+            _ => Source::Other,
+        };
+        self.read(from, Reader::Other);
+        for (i, slot) in to.iter().enumerate() {
+            let last = i + 1 == to.len();
+            let source = if last {
+                last_rows.clone()
+            } else {
+                Source::Other
+            };
+            self.write(*slot, source);
         }
     }
 

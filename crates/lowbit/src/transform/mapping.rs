@@ -34,6 +34,7 @@ pub fn mappings(config: &Config, layer: usize) -> Vec<Mapping> {
         let producer = match &value.source {
             Source::Norm { part, .. } => Producer::Norm(*part),
             Source::Linears(parts) if parts.len() == 1 => Producer::Rows(parts[0]),
+            Source::LastRows(part) => Producer::Rows(*part),
             _ => continue,
         };
         let consumers = consumers(&flow, i, grouped).unwrap_or_default();

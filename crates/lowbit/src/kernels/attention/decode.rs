@@ -15,14 +15,19 @@ pub(super) fn one_token_body<const FUSED: bool, const LANES: usize>(
     key_head: usize,
     out: &mut [f32],
 ) {
-    let (dim, group, positions) = (input.heads.dim, input.heads.group(), input.positions());
-    let scale = 1.0 / (dim as f32).sqrt();
+    let (dim, group, first) = (input.heads.dim, input.heads.group(), input.first(0));
+    let positions = input.positions() - first;
     let mut scores = vec![0.0f32; group * positions];
     for k in 0..positions {
-        let key = input.key(k, key_head);
+        let key = input.key(first + k, key_head);
         for g in 0..group {
             let query = input.query(0, key_head * group + g);
-            scores[g * positions + k] = dot::<FUSED>(query, key) * scale;
+            scores[g * positions + k] = dot::<FUSED>(query, key) * input.rule.scale;
+        }
+    }
+    if let Some(cap) = input.rule.cap {
+        for s in &mut scores {
+            *s = maths::cap(*s, cap);
         }
     }
     for scores in scores.chunks_mut(positions) {
@@ -41,7 +46,7 @@ pub(super) fn one_token_body<const FUSED: bool, const LANES: usize>(
     // A run of values is used by the whole group while it is in the nearest cache.
     for from in (0..positions).step_by(KEYS) {
         let until = positions.min(from + KEYS);
-        let values = &input.values[(from * input.heads.keys + key_head) * dim..];
+        let values = &input.values[((first + from) * input.heads.keys + key_head) * dim..];
         for (out, scores) in out.chunks_mut(dim).zip(scores.chunks(positions)) {
             let probabilities = &scores[from..until];
             weigh_one::<FUSED, LANES>(probabilities, values, input.heads.keys * dim, out);

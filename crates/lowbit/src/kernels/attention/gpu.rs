@@ -130,6 +130,7 @@ mod tests {
     use super::*;
     use crate::cpu::{Cpu, Isa};
     use crate::gpu::testing::{Bench, assert_within};
+    use crate::kernels::attention::Rule;
     use crate::kernels::attention::{Heads, Input};
     use crate::kernels::testing::random;
 
@@ -186,6 +187,7 @@ mod tests {
             keys,
             values,
             heads,
+            rule: Rule::plain(heads.dim),
         };
         let mut wanted = vec![0.0; q.len()];
         crate::kernels::attention::attention(&Cpu::with_isa(Isa::Scalar), input, &mut wanted);

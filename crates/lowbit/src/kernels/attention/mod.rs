@@ -1,13 +1,15 @@
 //! Causal attention of m new tokens over n cached positions, grouped queries.
 //!
 //! ```text
-//! out[i, h] = Σ_k p[k] · V[k, h / group]       p = softmax over k ≤ n − m + i of Q[i, h] · K[k, h / group] / √d
+//! out[i, h] = Σ_k p[k] · V[k, h / group]       p = softmax over k of cap(scale · Q[i, h] · K[k, h / group])
+//!                                             n − m + i − window < k ≤ n − m + i
+//! cap(s) = c · tanh(s / c), or s               scale = 1 / √d, mostly
 //!
 //! q, out         [m, heads, d]                 group = heads / kv_heads queries share a key head
 //! keys, values   [n, kv_heads, d]              the new tokens are the last m of n
 //! ```
 //! Scores, exponentials and sums are f32; the highest score is subtracted first.
-//! Bound: `|y − ref| ≤ (log₂ d + log₂ n + 8) · ε · (1 + max_k Σ|q · k| / √d) · Σ p·|v|` with f32's
+//! Bound: `|y − ref| ≤ (log₂ d + log₂ n + 8) · ε · (1 + max_k Σ|q · k| · scale) · Σ p·|v|` with f32's
 //! ε: a score's absolute error is its probability's relative one.
 
 mod decode;
@@ -36,6 +38,28 @@ impl Heads {
     }
 }
 
+/// How scores are made, and which positions count.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rule {
+    /// Scores are multiplied with it.
+    pub scale: f32,
+    /// Scores are squeezed into ± this by tanh (soft-capping).
+    pub cap: Option<f32>,
+    /// A token sees this many positions, itself included; at least 1.
+    pub window: Option<usize>,
+}
+
+impl Rule {
+    /// Every earlier position, scores over √`dim`.
+    pub fn plain(dim: usize) -> Self {
+        Self {
+            scale: 1.0 / (dim as f32).sqrt(),
+            cap: None,
+            window: None,
+        }
+    }
+}
+
 /// What attention reads.
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'a> {
@@ -47,6 +71,8 @@ pub struct Input<'a> {
     pub values: &'a [f32],
     /// Sizes of the heads.
     pub heads: Heads,
+    /// How scores are made.
+    pub rule: Rule,
 }
 
 impl Input<'_> {
@@ -58,9 +84,15 @@ impl Input<'_> {
         self.keys.len() / (self.heads.keys * self.heads.dim)
     }
 
-    /// How many positions new token `token` sees.
+    /// End of the positions that new token `token` sees.
     fn visible(&self, token: usize) -> usize {
         self.positions() - self.tokens() + token + 1
+    }
+
+    /// First position that new token `token` sees.
+    fn first(&self, token: usize) -> usize {
+        let window = self.rule.window.unwrap_or(usize::MAX);
+        self.visible(token).saturating_sub(window)
     }
 
     /// Query head `head` of `token`.
@@ -97,6 +129,7 @@ pub fn attention(cpu: &Cpu, input: Input<'_>, out: &mut [f32]) {
         input.tokens(),
         input.positions()
     );
+    assert!(input.rule.window != Some(0), "a token sees itself");
     let parallel = out.len() * input.positions() >= PARALLEL_FROM;
     if input.tokens() == 1 {
         let group = input.heads.group();
@@ -116,7 +149,7 @@ mod tests {
     use super::*;
     use crate::kernels::testing::{each_isa, random};
 
-    fn check(cpu: &Cpu, heads: Heads, m: usize, n: usize, size: f32) {
+    fn check(cpu: &Cpu, heads: Heads, m: usize, n: usize, (size, rule): (f32, Rule)) {
         let q = random(n as u64, m * heads.queries * heads.dim, size);
         let keys = random(2, n * heads.keys * heads.dim, size);
         let values = random(3, n * heads.keys * heads.dim, 1.0);
@@ -125,6 +158,7 @@ mod tests {
             keys: &keys,
             values: &values,
             heads,
+            rule,
         };
         let (mut got, mut want) = (vec![f32::NAN; q.len()], vec![0.0; q.len()]);
         attention(cpu, input, &mut got);
@@ -137,7 +171,7 @@ mod tests {
         let worst = worst.fold(0.0, |a: f32, b| if b > a || b.is_nan() { b } else { a });
         assert!(
             worst <= bound,
-            "{cpu:?} {heads:?} m={m} n={n}: {worst} over {bound}"
+            "{cpu:?} {heads:?} {rule:?} m={m} n={n}: {worst} over {bound}"
         );
     }
 
@@ -158,7 +192,11 @@ mod tests {
             for (queries, keys, dim, m, n) in shapes {
                 let heads = Heads { queries, keys, dim };
                 for size in [0.1, 1.0, 8.0] {
-                    check(&cpu, heads, m, n, size);
+                    check(&cpu, heads, m, n, (size, Rule::plain(dim)));
+                }
+                for (window, cap) in [(1, None), (3, Some(2.0)), (64, None), (70, Some(50.0))] {
+                    let (scale, window) = (0.3, Some(window));
+                    check(&cpu, heads, m, n, (1.0, Rule { scale, cap, window }));
                 }
             }
         }
@@ -182,9 +220,46 @@ mod tests {
                     keys: &keys,
                     values: &values,
                     heads,
+                    rule: Rule::plain(4),
                 };
                 attention(&cpu, input, &mut out);
                 assert!(out.iter().all(|x| x.is_nan()), "{cpu:?} m={m}: {out:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_behind_the_window_counts_for_nothing() {
+        let heads = Heads {
+            queries: 2,
+            keys: 1,
+            dim: 4,
+        };
+        for cpu in each_isa() {
+            for m in [1, 3] {
+                let (mut keys, mut values) = (random(1, 9 * 4, 1.0), random(3, 36, 1.0));
+                let q = random(2, m * 8, 1.0);
+                let rule = Rule {
+                    window: Some(2),
+                    ..Rule::plain(4)
+                };
+                let run = |keys: &[f32], values: &[f32]| {
+                    let (q, mut out) = (&q, vec![0.0; m * 8]);
+                    let input = Input {
+                        q,
+                        keys,
+                        values,
+                        heads,
+                        rule,
+                    };
+                    attention(&cpu, input, &mut out);
+                    out
+                };
+                let before = run(&keys, &values);
+                // The first new token of three sees positions 5 and 6.
+                keys[..4 * (8 - m)].fill(f32::NAN);
+                values[..4 * (8 - m)].fill(1e30);
+                assert_eq!(run(&keys, &values), before, "{cpu:?} m={m}");
             }
         }
     }

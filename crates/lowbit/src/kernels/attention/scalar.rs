@@ -23,12 +23,15 @@ pub(super) fn one_token(input: Input<'_>, key_head: usize, out: &mut [f32]) {
 
 fn one_head(input: Input<'_>, token: usize, head: usize, out: &mut [f32]) {
     let key_head = head / input.heads.group();
-    let scale = 1.0 / (input.heads.dim as f64).sqrt();
+    let (scale, first) = (f64::from(input.rule.scale), input.first(token));
     let mut probabilities = Vec::new();
-    for k in 0..input.visible(token) {
+    for k in first..input.visible(token) {
         let pairs = input.query(token, head).iter().zip(input.key(k, key_head));
         let dot: f64 = pairs.map(|(q, k)| f64::from(*q) * f64::from(*k)).sum();
-        probabilities.push(dot * scale);
+        probabilities.push(match input.rule.cap.map(f64::from) {
+            Some(cap) => cap * maths::tanh_f64(dot * scale / cap),
+            None => dot * scale,
+        });
     }
     let highest = probabilities
         .iter()
@@ -40,13 +43,13 @@ fn one_head(input: Input<'_>, token: usize, head: usize, out: &mut [f32]) {
         sum += *p;
     }
     for (j, out) in out.iter_mut().enumerate() {
-        let values = (0..).map(|k| f64::from(input.value(k, key_head)[j]));
+        let values = (first..).map(|k| f64::from(input.value(k, key_head)[j]));
         let weighted: f64 = probabilities.iter().zip(values).map(|(p, v)| p * v).sum();
         *out = (weighted / sum) as f32;
     }
 }
 
-/// `max Σ|q · k| / √d` over all pairs: what the bound is stated in.
+/// `max Σ|q · k| · scale` over all pairs: what the bound is stated in.
 #[cfg(test)]
 pub(super) fn widest_score(input: Input<'_>) -> f32 {
     let mut widest = 0.0f32;
@@ -59,5 +62,5 @@ pub(super) fn widest_score(input: Input<'_>) -> f32 {
             }
         }
     }
-    widest / (input.heads.dim as f32).sqrt()
+    widest * input.rule.scale
 }

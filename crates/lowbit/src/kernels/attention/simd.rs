@@ -57,11 +57,13 @@ fn tokens_body<const FUSED: bool, const LANES: usize>(
             let rows = count * used;
             state.begin(input, first, rows, lanes);
             let seen = input.visible(first + count - 1);
-            for from in (0..seen).step_by(KEYS) {
+            // Every lane sees a key of the first run: a block has fewer tokens than a run has keys.
+            for from in (input.first(first)..seen).step_by(KEYS) {
                 let keys = from..seen.min(from + KEYS);
                 state.score::<FUSED>(input, keys.clone(), key_head);
-                let last = |lane: usize| input.visible(first + lanes(lane.min(rows - 1)).0);
-                state.softmax(&keys, last);
+                let token = |lane: usize| first + lanes(lane.min(rows - 1)).0;
+                let visible = |lane| input.first(token(lane))..input.visible(token(lane));
+                state.softmax(&keys, input.rule.cap, visible);
                 state.add_values::<FUSED>(input, keys, key_head);
             }
             for lane in 0..rows {
@@ -75,7 +77,7 @@ fn tokens_body<const FUSED: bool, const LANES: usize>(
 
 /// The running softmax of one query per lane.
 struct State<const LANES: usize> {
-    /// Queries over √d, `[dim][lane]`.
+    /// Queries times the scale, `[dim][lane]`.
     queries: Vec<[f32; LANES]>,
     /// Weighted values so far, `[dim][lane]`.
     sums: Vec<[f32; LANES]>,
@@ -109,7 +111,7 @@ impl<const LANES: usize> State<LANES> {
         rows: usize,
         lanes: impl Fn(usize) -> (usize, usize),
     ) {
-        let scale = 1.0 / (input.heads.dim as f32).sqrt();
+        let scale = input.rule.scale;
         self.queries.fill([0.0; LANES]);
         for lane in 0..rows {
             let (token, head) = lanes(lane);
@@ -141,13 +143,30 @@ impl<const LANES: usize> State<LANES> {
         }
     }
 
-    /// Turns the scores of `keys` into probabilities; lane l sees positions below `visible(l)`.
+    /// Turns the scores of `keys` into probabilities; lane l sees the positions `visible(l)`.
     #[inline(always)]
-    fn softmax(&mut self, keys: &std::ops::Range<usize>, visible: impl Fn(usize) -> usize) {
+    fn softmax(
+        &mut self,
+        keys: &std::ops::Range<usize>,
+        cap: Option<f32>,
+        visible: impl Fn(usize) -> std::ops::Range<usize>,
+    ) {
         let scores = &mut self.scores[..keys.len()];
+        if let Some(cap) = cap {
+            for score in scores.iter_mut() {
+                for s in score {
+                    *s = maths::cap(*s, cap);
+                }
+            }
+        }
         for lane in 0..LANES {
-            let from = visible(lane).saturating_sub(keys.start);
-            for score in scores.iter_mut().skip(from) {
+            let seen = visible(lane);
+            let until = seen.end.saturating_sub(keys.start);
+            for score in scores.iter_mut().skip(until) {
+                score[lane] = f32::NEG_INFINITY;
+            }
+            let behind = seen.start.saturating_sub(keys.start);
+            for score in scores.iter_mut().take(behind) {
                 score[lane] = f32::NEG_INFINITY;
             }
         }

@@ -72,7 +72,13 @@ mod tests {
         });
         let mut wanted = x.clone();
         let cpu = Cpu::with_isa(Isa::Scalar);
-        crate::kernels::rope::rope(&cpu, &mut wanted, &cos, &sin, half);
+        crate::kernels::rope::rope(
+            &cpu,
+            &mut wanted,
+            &cos,
+            &sin,
+            crate::kernels::rope::Turn::whole(half),
+        );
         // Element i is paired with the one half a head away.
         let pair = |i: usize| i / (2 * half) * (2 * half) + (i + half) % (2 * half);
         let bound: Vec<f32> = (0..x.len())

@@ -1,7 +1,15 @@
 //! Llama and the families that differ from it in biases, windows or norms over heads.
 
-use super::{NO_BIAS, OPS, OPS_HEAD_NORMS, ROWS, ROWS_HEAD_NORMS};
-use crate::model::arch::{Absent, Arch, Bias, Biases, Window};
+use super::decoder::{self, PLAIN, Style};
+use super::{NO_BIAS, ROWS, ROWS_HEAD_NORMS};
+use crate::model::arch::{Absent, Arch, Bias, Biases, Rope, Window};
+use crate::model::config::factors;
+
+/// Norms over query and key heads.
+pub(super) const HEAD_NORMS: Style = Style {
+    head_norms: true,
+    ..PLAIN
+};
 
 pub(super) const LLAMA: Arch = Arch {
     name: "Llama",
@@ -11,18 +19,28 @@ pub(super) const LLAMA: Arch = Arch {
     norm: "model.norm",
     head: "lm_head",
     rows: |_, _| ROWS,
-    ops: |_, _| OPS.to_vec(),
+    ops: |config, layer| decoder::ops(config, layer, &PLAIN),
     biases: Biases {
         qkv: Bias::Key("attention_bias"),
         o: Bias::Key("attention_bias"),
         mlp: Bias::Key("mlp_bias"),
     },
+    activation: (&["hidden_act", "hidden_activation"], &["silu", "swish"]),
     window: Window::Never,
+    rope: Rope {
+        theta: 10_000.0,
+        local_theta: None,
+        part: None,
+        interleaved: false,
+        some_without: false,
+    },
+    factors: factors::plain,
     experts: None,
     norm_offset: 0.0,
     absent: Absent {
         kv_heads: None,
         head_dim: None,
+        tied: false,
     },
 };
 
@@ -30,10 +48,11 @@ pub(super) const MISTRAL: Arch = Arch {
     name: "Mistral",
     model_types: &["mistral"],
     biases: NO_BIAS,
-    window: Window::Size(4096),
+    window: Window::Size(Some(4096)),
     absent: Absent {
         kv_heads: Some(8),
         head_dim: None,
+        tied: false,
     },
     ..LLAMA
 };
@@ -50,6 +69,7 @@ pub(super) const QWEN2: Arch = Arch {
     absent: Absent {
         kv_heads: Some(32),
         head_dim: None,
+        tied: false,
     },
     ..LLAMA
 };
@@ -58,7 +78,7 @@ pub(super) const QWEN3: Arch = Arch {
     name: "Qwen3",
     model_types: &["qwen3"],
     rows: |_, _| ROWS_HEAD_NORMS,
-    ops: |_, _| OPS_HEAD_NORMS.to_vec(),
+    ops: |config, layer| decoder::ops(config, layer, &HEAD_NORMS),
     biases: Biases {
         qkv: Bias::Key("attention_bias"),
         o: Bias::Key("attention_bias"),
@@ -68,6 +88,7 @@ pub(super) const QWEN3: Arch = Arch {
     absent: Absent {
         kv_heads: Some(32),
         head_dim: Some(128),
+        tied: false,
     },
     ..LLAMA
 };

@@ -2,11 +2,14 @@
 //! config checks, loading, the plan of a quantization, every backend's pass and the list shown to
 //! people are derived from it. Each row has a checkpoint in `models/tiny-*` that proves it.
 
+mod decoder;
+mod gemma;
 mod llama;
 mod moe;
+mod variants;
 
 use super::arch::{Arch, Bias, BiasOf, Biases, Dim, Kind, Policy, Row};
-use super::ops::{Op, Part, Slot};
+use super::ops::Part;
 use std::borrow::Cow;
 
 /// Every family that this crate runs and quantizes.
@@ -16,7 +19,15 @@ pub static ARCHS: &[&Arch] = &[
     &llama::QWEN2,
     &llama::QWEN3,
     &moe::MIXTRAL,
+    &moe::QWEN2_MOE,
     &moe::QWEN3_MOE,
+    &gemma::GEMMA2,
+    &gemma::GEMMA3,
+    &variants::PHI3,
+    &variants::GLM4,
+    &variants::GRANITE,
+    &variants::OLMO2,
+    &variants::SMOLLM3,
 ];
 
 const LINEAR: Policy = Policy::Codes { fewest_bits: 2 };
@@ -100,6 +111,12 @@ const UP: Row = matrix(
     (Dim::Intermediate, Dim::Hidden),
     BiasOf::Mlp,
 );
+const GATE_UP: Row = matrix(
+    Part::GateUp,
+    "mlp.gate_up_proj",
+    (Dim::GateUp, Dim::Hidden),
+    BiasOf::Mlp,
+);
 const DOWN: Row = matrix(
     Part::Down,
     "mlp.down_proj",
@@ -110,72 +127,4 @@ const DOWN: Row = matrix(
 const ROWS: &[Row] = &[INPUT_NORM, Q, K, V, O, POST_NORM, GATE, UP, DOWN];
 const ROWS_HEAD_NORMS: &[Row] = &[
     INPUT_NORM, Q, K, V, Q_NORM, K_NORM, O, POST_NORM, GATE, UP, DOWN,
-];
-
-const NORM_INPUT: Op = Op::RmsNorm {
-    from: Slot::Hidden,
-    to: Slot::Normed,
-    weight: Part::InputNorm,
-};
-const PROJECT_QKV: Op = Op::Linear {
-    from: Slot::Normed,
-    outputs: &[(Part::Q, Slot::Q), (Part::K, Slot::K), (Part::V, Slot::V)],
-};
-const NORM_Q: Op = Op::HeadNorm {
-    slot: Slot::Q,
-    weight: Part::QNorm,
-};
-const NORM_K: Op = Op::HeadNorm {
-    slot: Slot::K,
-    weight: Part::KNorm,
-};
-const PROJECT_O: Op = Op::Linear {
-    from: Slot::Attended,
-    outputs: &[(Part::O, Slot::Delta)],
-};
-const ADD: Op = Op::Add { from: Slot::Delta };
-const NORM_POST: Op = Op::RmsNorm {
-    from: Slot::Hidden,
-    to: Slot::Normed,
-    weight: Part::PostNorm,
-};
-const PROJECT_GATE_UP: Op = Op::Linear {
-    from: Slot::Normed,
-    outputs: &[(Part::Gate, Slot::Gate), (Part::Up, Slot::Up)],
-};
-const PROJECT_DOWN: Op = Op::Linear {
-    from: Slot::Gate,
-    outputs: &[(Part::Down, Slot::Delta)],
-};
-
-/// Pre-norm attention and gated MLP.
-const OPS: &[Op] = &[
-    NORM_INPUT,
-    PROJECT_QKV,
-    Op::Rope,
-    Op::Attention,
-    PROJECT_O,
-    ADD,
-    NORM_POST,
-    PROJECT_GATE_UP,
-    Op::SiluMul,
-    PROJECT_DOWN,
-    ADD,
-];
-
-/// The same with a norm over each query and key head before they are rotated.
-const OPS_HEAD_NORMS: &[Op] = &[
-    NORM_INPUT,
-    PROJECT_QKV,
-    NORM_Q,
-    NORM_K,
-    Op::Rope,
-    Op::Attention,
-    PROJECT_O,
-    ADD,
-    NORM_POST,
-    PROJECT_GATE_UP,
-    Op::SiluMul,
-    PROJECT_DOWN,
-    ADD,
 ];

@@ -3,15 +3,16 @@
 //! | family | router | experts | probabilities |
 //! |---|---|---|---|
 //! | Mixtral | `block_sparse_moe.gate` | `block_sparse_moe.experts.N.{w1 gate, w3 up, w2 down}` | divided by their sum |
+//! | Qwen2-MoE | `mlp.gate` | `mlp.experts.N.{gate,up,down}_proj`, and `mlp.shared_expert` beside them | by `norm_topk_prob` |
 //! | Qwen3-MoE | `mlp.gate` | `mlp.experts.N.{gate,up,down}_proj` | by `norm_topk_prob` |
 
-use super::llama::{MISTRAL, QWEN3};
+use super::decoder::{self, PLAIN, Style};
+use super::llama::{HEAD_NORMS, MISTRAL, QWEN2, QWEN3};
 use super::{
-    ADD, INPUT_NORM, K, K_NORM, NORM_INPUT, NORM_K, NORM_POST, NORM_Q, O, OPS_HEAD_NORMS,
-    POST_NORM, PROJECT_O, PROJECT_QKV, Q, Q_NORM, ROWS_HEAD_NORMS, V, kept, matrix,
+    INPUT_NORM, K, K_NORM, O, POST_NORM, Q, Q_NORM, ROWS, ROWS_HEAD_NORMS, V, kept, matrix,
 };
-use crate::model::arch::{Absent, Arch, Bias, BiasOf, Dim, ExpertKeys, Row, Window};
-use crate::model::ops::{Op, Part, Slot};
+use crate::model::arch::{Absent, Arch, Bias, BiasOf, Biases, Dim, ExpertKeys, Rope, Row, Window};
+use crate::model::ops::Part;
 
 /// Routes tokens: what its errors move is not a value but a choice, so it stays as stored.
 const fn router(module: &'static str) -> Row {
@@ -61,44 +62,65 @@ const QWEN3_ROWS: &[Row] = &[
     expert_down("mlp.experts.{}.down_proj"),
 ];
 
-const EXPERTS: Op = Op::Experts {
-    from: Slot::Normed,
-    to: Slot::Delta,
+const QWEN2_ROWS: &[Row] = &[
+    INPUT_NORM,
+    Q,
+    K,
+    V,
+    O,
+    POST_NORM,
+    kept(
+        Part::SharedRouter,
+        "mlp.shared_expert_gate",
+        (Dim::One, Dim::Hidden),
+    ),
+    matrix(
+        Part::SharedGate,
+        "mlp.shared_expert.gate_proj",
+        (Dim::SharedWidth, Dim::Hidden),
+        BiasOf::None,
+    ),
+    matrix(
+        Part::SharedUp,
+        "mlp.shared_expert.up_proj",
+        (Dim::SharedWidth, Dim::Hidden),
+        BiasOf::None,
+    ),
+    matrix(
+        Part::SharedDown,
+        "mlp.shared_expert.down_proj",
+        (Dim::Hidden, Dim::SharedWidth),
+        BiasOf::None,
+    ),
+    router("mlp.gate"),
+    expert_gate("mlp.experts.{}.gate_proj"),
+    expert_up("mlp.experts.{}.up_proj"),
+    expert_down("mlp.experts.{}.down_proj"),
+];
+
+const MIXTURE: Style = Style {
+    mlp: decoder::EXPERTS,
+    ..PLAIN
 };
-
-const MIXTRAL_OPS: &[Op] = &[
-    NORM_INPUT,
-    PROJECT_QKV,
-    Op::Rope,
-    Op::Attention,
-    PROJECT_O,
-    ADD,
-    NORM_POST,
-    EXPERTS,
-    ADD,
-];
-
-const QWEN3_OPS: &[Op] = &[
-    NORM_INPUT,
-    PROJECT_QKV,
-    NORM_Q,
-    NORM_K,
-    Op::Rope,
-    Op::Attention,
-    PROJECT_O,
-    ADD,
-    NORM_POST,
-    EXPERTS,
-    ADD,
-];
+const MIXTURE_SHARED: Style = Style {
+    mlp: decoder::EXPERTS_SHARED,
+    ..PLAIN
+};
+const MIXTURE_HEAD_NORMS: Style = Style {
+    mlp: decoder::EXPERTS,
+    ..HEAD_NORMS
+};
 
 pub(super) const MIXTRAL: Arch = Arch {
     name: "Mixtral",
     model_types: &["mixtral"],
     rows: |_, _| MIXTRAL_ROWS,
-    ops: |_, _| MIXTRAL_OPS.to_vec(),
-    // transformers: an absent window is none, unlike Mistral's.
-    window: Window::Size(usize::MAX),
+    ops: |config, layer| decoder::ops(config, layer, &MIXTURE),
+    window: Window::Size(None),
+    rope: Rope {
+        theta: 1_000_000.0,
+        ..MISTRAL.rope
+    },
     experts: Some(ExpertKeys {
         count: (&["num_local_experts", "num_experts"], 8),
         per_token: 2,
@@ -108,6 +130,41 @@ pub(super) const MIXTRAL: Arch = Arch {
         some_dense: false,
     }),
     ..MISTRAL
+};
+
+pub(super) const QWEN2_MOE: Arch = Arch {
+    name: "Qwen2-MoE",
+    model_types: &["qwen2_moe"],
+    rows: |config, layer| {
+        if config.blocks[layer].sparse {
+            QWEN2_ROWS
+        } else {
+            ROWS
+        }
+    },
+    ops: |config, layer| {
+        let sparse = config.blocks[layer].sparse;
+        decoder::ops(config, layer, if sparse { &MIXTURE_SHARED } else { &PLAIN })
+    },
+    biases: Biases {
+        qkv: Bias::Unless("qkv_bias"),
+        ..QWEN2.biases
+    },
+    window: Window::Listed,
+    experts: Some(ExpertKeys {
+        count: (&["num_experts", "num_local_experts"], 60),
+        per_token: 4,
+        width: ("moe_intermediate_size", 1408),
+        shared: Some(("shared_expert_intermediate_size", 5632)),
+        renormalise: Bias::Key("norm_topk_prob"),
+        some_dense: true,
+    }),
+    absent: Absent {
+        kv_heads: Some(16),
+        head_dim: None,
+        tied: false,
+    },
+    ..QWEN2
 };
 
 pub(super) const QWEN3_MOE: Arch = Arch {
@@ -122,8 +179,14 @@ pub(super) const QWEN3_MOE: Arch = Arch {
     },
     ops: |config, layer| {
         let sparse = config.blocks[layer].sparse;
-        if sparse { QWEN3_OPS } else { OPS_HEAD_NORMS }.to_vec()
+        let style = if sparse {
+            &MIXTURE_HEAD_NORMS
+        } else {
+            &HEAD_NORMS
+        };
+        decoder::ops(config, layer, style)
     },
+    window: Window::FlagAll,
     experts: Some(ExpertKeys {
         count: (&["num_experts", "num_local_experts"], 128),
         per_token: 8,
@@ -135,6 +198,7 @@ pub(super) const QWEN3_MOE: Arch = Arch {
     absent: Absent {
         kv_heads: Some(4),
         head_dim: None,
+        tied: false,
     },
     ..QWEN3
 };

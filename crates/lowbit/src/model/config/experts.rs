@@ -1,8 +1,8 @@
 //! Mixtures of experts as config.json states them.
 
-use super::Config;
+use super::{Config, condition};
 use crate::error::Result;
-use crate::model::arch::{Arch, Bias, ExpertKeys};
+use crate::model::arch::{Arch, ExpertKeys};
 use crate::model::fields::Fields;
 
 /// A mixture of experts: how many there are and how tokens get to them.
@@ -39,11 +39,7 @@ pub(super) fn experts(fields: &Fields<'_>, arch: &Arch) -> Result<Option<Experts
         per_token: fields.count("num_experts_per_tok", 1..=count, per_token)?,
         width: fields.count(width, 1..=1 << 20, Some(absent))?,
         shared,
-        renormalise: match keys.renormalise {
-            Bias::Never => false,
-            Bias::Always => true,
-            Bias::Key(key) => fields.flag(key, false)?,
-        },
+        renormalise: condition(fields, keys.renormalise)?,
     }))
 }
 

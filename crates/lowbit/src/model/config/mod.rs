@@ -3,26 +3,23 @@
 //! The two differ in where they keep the rotary embedding (`rope_theta` and `rope_scaling`, or
 //! `rope_parameters`) and in the name of the stored type (`torch_dtype`, or `dtype`).
 
+mod blocks;
 mod experts;
+pub(super) mod factors;
 mod rope;
 
+pub use blocks::{BlockShape, Turning};
 pub use experts::Experts;
+pub use factors::Factors;
 pub use rope::RopeScaling;
 
-use super::arch::{self, Arch, Bias, Row, Window};
+use super::arch::{self, Arch, Bias, Row};
 use super::fields::Fields;
 use super::ops::Op;
 use crate::error::{Code, Error, Result};
 use crate::tensor::Dtype;
 use serde_json::Value;
 use std::sync::Arc;
-
-/// What is particular to one block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct BlockShape {
-    /// Its MLP is a mixture of experts.
-    pub sparse: bool,
-}
 
 /// What the forward pass needs from config.json; every value is in range.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,6 +48,13 @@ pub struct Config {
     pub rope_theta: f64,
     /// Scaling of the rotary frequencies.
     pub rope_scaling: RopeScaling,
+    /// Base of the rotary frequencies of blocks whose attention slides, if they have their own;
+    /// these are not scaled.
+    pub local_theta: Option<f64>,
+    /// Values of a head that are rotated, from its start; even.
+    pub rotary: usize,
+    /// Constants of the family.
+    pub factors: Factors,
     /// The head is the embedding.
     pub tied: bool,
     /// q, k and v have a bias.
@@ -79,21 +83,16 @@ impl Config {
             .ok_or_else(|| Error::new(Code::Config, "model_type is missing").at("config.json"))?;
         let arch = arch::find(model_type)?;
         let mut config = sizes(&fields, arch)?;
-        refuse_unsupported(&fields, arch, &config)?;
-        (config.rope_theta, config.rope_scaling) = rope::rope(&fields, config.context)?;
+        check_activation(&fields, arch)?;
+        rope::read(&fields, arch, &mut config)?;
         config.norm_eps = fields.number("rms_norm_eps", 0.0..=1.0, Some(1e-6))? as f32;
-        config.tied = fields.flag("tie_word_embeddings", false)?;
-        config.qkv_bias = bias(&fields, arch.biases.qkv)?;
-        config.o_bias = bias(&fields, arch.biases.o)?;
-        config.mlp_bias = bias(&fields, arch.biases.mlp)?;
+        config.tied = fields.flag("tie_word_embeddings", arch.absent.tied)?;
+        config.qkv_bias = condition(&fields, arch.biases.qkv)?;
+        config.o_bias = condition(&fields, arch.biases.o)?;
+        config.mlp_bias = condition(&fields, arch.biases.mlp)?;
         config.experts = experts::experts(&fields, arch)?;
-        if let Some(keys) = &arch.experts {
-            let sparse = experts::sparse(&fields, keys, &config)?;
-            config.blocks = sparse
-                .into_iter()
-                .map(|sparse| BlockShape { sparse })
-                .collect();
-        }
+        config.blocks = blocks::shapes(&fields, arch, &config)?;
+        config.factors = (arch.factors)(&fields, &config)?;
         config.dtype = stored_dtype(&fields)?;
         Ok(config)
     }
@@ -170,6 +169,9 @@ fn sizes(fields: &Fields<'_>, arch: &Arch) -> Result<Config> {
         norm_eps: 0.0,
         rope_theta: 0.0,
         rope_scaling: RopeScaling::None,
+        local_theta: None,
+        rotary: head_dim,
+        factors: Factors::plain(head_dim),
         tied: false,
         qkv_bias: false,
         o_bias: false,
@@ -180,49 +182,23 @@ fn sizes(fields: &Fields<'_>, arch: &Arch) -> Result<Config> {
     })
 }
 
-fn refuse_unsupported(fields: &Fields<'_>, arch: &Arch, config: &Config) -> Result<()> {
-    let unsupported = |what: String| Err(Error::new(Code::Unsupported, what).at("config.json"));
-    for key in ["hidden_act", "hidden_activation"] {
-        if let Some(act) = fields.text(key)?.filter(|a| !["silu", "swish"].contains(a)) {
-            return unsupported(format!("{key} {act:?}; only \"silu\" is computed here"));
+fn check_activation(fields: &Fields<'_>, arch: &Arch) -> Result<()> {
+    let (keys, known) = arch.activation;
+    for key in keys {
+        if let Some(act) = fields.text(key)?.filter(|a| !known.contains(a)) {
+            let what = format!("{key} {act:?}; only {:?} is computed here", known[0]);
+            return Err(Error::new(Code::Unsupported, what).at("config.json"));
         }
     }
-    if let Some(window) = sliding_window(fields, arch, config)? {
-        return unsupported(format!("sliding-window attention over {window} tokens"));
-    }
-    let mut types = fields
-        .get("layer_types")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten();
-    match types.find(|t| t.as_str() != Some("full_attention")) {
-        Some(other) => unsupported(format!("layer type {other}; only \"full_attention\"")),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
-/// The window that some block looks back over, if it is shorter than the context.
-fn sliding_window(fields: &Fields<'_>, arch: &Arch, config: &Config) -> Result<Option<usize>> {
-    let (used, absent) = match arch.window {
-        Window::Never => return Ok(None),
-        // transformers takes null for "no window" and a missing key for the family's own size.
-        Window::Size(usize::MAX) if fields.get("sliding_window").is_none() => return Ok(None),
-        Window::Size(absent) => (!fields.is_null("sliding_window"), absent),
-        Window::Flag => {
-            let first = fields.count("max_window_layers", 0..=1 << 20, Some(28))?;
-            let on = fields.flag("use_sliding_window", false)? && first < config.layers;
-            (on && !fields.is_null("sliding_window"), 4096)
-        }
-    };
-    let window = fields.count("sliding_window", 0..=1 << 28, Some(absent))?;
-    Ok(Some(window).filter(|w| used && *w < config.context))
-}
-
-fn bias(fields: &Fields<'_>, bias: Bias) -> Result<bool> {
-    match bias {
+pub(super) fn condition(fields: &Fields<'_>, condition: Bias) -> Result<bool> {
+    match condition {
         Bias::Never => Ok(false),
         Bias::Always => Ok(true),
         Bias::Key(key) => fields.flag(key, false),
+        Bias::Unless(key) => fields.flag(key, true),
     }
 }
 

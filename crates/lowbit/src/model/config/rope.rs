@@ -1,8 +1,12 @@
 //! The rotary embedding as config.json states it.
 
+use super::Config;
 use crate::error::{Code, Error, Result};
+use crate::maths;
+use crate::model::arch::Arch;
 use crate::model::fields::Fields;
 use serde_json::Value;
+use std::ops::RangeInclusive;
 
 /// Rotary embedding as the config states it.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,69 +29,158 @@ pub enum RopeScaling {
         /// Context the model was trained at first.
         original: f64,
     },
+    /// `LongRoPE`: each frequency divided by its own factor, cosines and sines multiplied with
+    /// `attention`. There is a second list of factors for sequences beyond the original context;
+    /// keys of both kinds do not go together, so `Config::context` is the original one.
+    Long {
+        /// Divisors, one per frequency.
+        short: Vec<f64>,
+        /// Cosines and sines are multiplied with it.
+        attention: f64,
+    },
 }
 
-/// Base and scaling; `config` for values out of range, `unsupported` for other kinds.
-pub(super) fn rope(fields: &Fields<'_>, context: usize) -> Result<(f64, RopeScaling)> {
-    const THETA: std::ops::RangeInclusive<f64> = 1.0..=1e15;
-    const FACTOR: std::ops::RangeInclusive<f64> = 1e-3..=1e6;
-    refuse_partial(fields)?;
-    let outer = fields.number("rope_theta", THETA, Some(10_000.0))?;
-    let found = ["rope_parameters", "rope_scaling"]
-        .into_iter()
-        .find(|k| fields.get(k).is_some());
-    let Some(key) = found else {
-        return Ok((outer, RopeScaling::None));
+const THETA: RangeInclusive<f64> = 1.0..=1e15;
+const FACTOR: RangeInclusive<f64> = 1e-3..=1e6;
+const ORIGINAL: &str = "original_max_position_embeddings";
+const CONTEXT: RangeInclusive<usize> = 1..=1 << 28;
+
+/// Bases, scaling and rotated part of a model; `config` for values out of range, `unsupported` for
+/// other kinds.
+pub(super) fn read(fields: &Fields<'_>, arch: &Arch, config: &mut Config) -> Result<()> {
+    let keys = ["rope_parameters", "rope_scaling"];
+    let key = keys.into_iter().find(|k| fields.get(k).is_some());
+    let outer = fields.number("rope_theta", THETA, Some(arch.rope.theta))?;
+    config.rope_theta = outer;
+    config.local_theta = match arch.rope.local_theta {
+        Some(absent) => Some(fields.number("rope_local_base_freq", THETA, Some(absent))?),
+        None => None,
     };
+    config.rotary = rotary(fields, arch, config)?;
+    let Some(key) = key else {
+        return Ok(());
+    };
+    let empty = Value::Object(serde_json::Map::new());
+    let value = fields.get(key).unwrap_or(&empty);
     let path = format!("{key}.");
-    let inner = Fields::new(fields.get(key).unwrap_or(&Value::Null), &path)?;
-    let theta = inner.number("rope_theta", THETA, Some(outer))?;
-    refuse_partial(&inner)?;
-    let kind = inner
+    let inner = Fields::new(value, &path)?;
+    // Phi-3 keeps it beside the object, others inside.
+    let original = fields.count(ORIGINAL, CONTEXT, Some(config.context))?;
+    let by_kind = config.local_theta.is_some()
+        && ["full_attention", "sliding_attention"]
+            .iter()
+            .any(|k| inner.get(k).is_some());
+    if !by_kind {
+        return scaled(&inner, arch, config, original);
+    }
+    let (full, sliding) = (
+        format!("{path}full_attention."),
+        format!("{path}sliding_attention."),
+    );
+    scaled(
+        &Fields::new(inner.get("full_attention").unwrap_or(&empty), &full)?,
+        arch,
+        config,
+        original,
+    )?;
+    let local = Fields::new(inner.get("sliding_attention").unwrap_or(&empty), &sliding)?;
+    config.local_theta = Some(local.number("rope_theta", THETA, config.local_theta)?);
+    match kind(&local)? {
+        "default" => Ok(()),
+        other => Err(unknown(&sliding, other)),
+    }
+}
+
+fn kind<'a>(fields: &Fields<'a>) -> Result<&'a str> {
+    Ok(fields
         .text("rope_type")?
-        .or(inner.text("type")?)
-        .unwrap_or("default");
-    let scaling = match kind {
+        .or(fields.text("type")?)
+        .unwrap_or("default"))
+}
+
+/// What one object of the config says about the rotation of all blocks, or of those that see all.
+fn scaled(inner: &Fields<'_>, arch: &Arch, config: &mut Config, outer: usize) -> Result<()> {
+    config.rope_theta = inner.number("rope_theta", THETA, Some(config.rope_theta))?;
+    if inner.get("partial_rotary_factor").is_some() {
+        config.rotary = rotary(inner, arch, config)?;
+    }
+    config.rope_scaling = match kind(inner)? {
         "default" => RopeScaling::None,
         "linear" => RopeScaling::Linear {
             factor: inner.number("factor", FACTOR, None)?,
         },
-        "llama3" => RopeScaling::Llama3 {
-            factor: inner.number("factor", FACTOR, None)?,
-            low: inner.number("low_freq_factor", FACTOR, None)?,
-            high: inner.number("high_freq_factor", FACTOR, None)?,
-            original: inner.number(
-                "original_max_position_embeddings",
-                1.0..=268_435_456.0,
-                Some(context as f64),
-            )?,
-        },
-        other => {
-            let what = format!(
-                "{path}rope_type {:?}",
-                other.chars().take(60).collect::<String>()
-            );
-            return Err(Error::new(Code::Unsupported, what)
-                .at("config.json")
-                .remedy("known: default, linear, llama3"));
-        }
+        "llama3" => llama3(inner, config)?,
+        // Phi-3 called it by two other names before.
+        "longrope" | "su" => long(inner, config, outer)?,
+        other => return Err(unknown(inner.path(), other)),
     };
-    if let RopeScaling::Llama3 { low, high, .. } = scaling
-        && low >= high
-    {
+    Ok(())
+}
+
+fn unknown(path: &str, kind: &str) -> Error {
+    let what = format!(
+        "{path}rope_type {:?}",
+        kind.chars().take(60).collect::<String>()
+    );
+    Error::new(Code::Unsupported, what)
+        .at("config.json")
+        .remedy("known: default, linear, llama3, longrope")
+}
+
+fn llama3(inner: &Fields<'_>, config: &Config) -> Result<RopeScaling> {
+    let low = inner.number("low_freq_factor", FACTOR, None)?;
+    let high = inner.number("high_freq_factor", FACTOR, None)?;
+    if low >= high {
         let allowed = format!("more than low_freq_factor, {low}");
         return Err(inner.refuse("high_freq_factor", &high.into(), allowed));
     }
-    Ok((theta, scaling))
+    Ok(RopeScaling::Llama3 {
+        factor: inner.number("factor", FACTOR, None)?,
+        low,
+        high,
+        original: inner.number(ORIGINAL, 1.0..=268_435_456.0, Some(config.context as f64))?,
+    })
 }
 
-/// Rotation of a part of each head is another model's.
-fn refuse_partial(fields: &Fields<'_>) -> Result<()> {
-    match fields.number("partial_rotary_factor", 0.0..=1.0, Some(1.0))? {
-        1.0 => Ok(()),
-        part => {
-            let what = format!("partial_rotary_factor {part}; only 1 is computed here");
-            Err(Error::new(Code::Unsupported, what).at("config.json"))
+fn long(inner: &Fields<'_>, config: &mut Config, outer: usize) -> Result<RopeScaling> {
+    let original = inner.count(ORIGINAL, CONTEXT, Some(outer))?;
+    let stretched = config.context as f64 / original as f64;
+    let factor = inner.number("factor", FACTOR, Some(stretched.max(1e-3)))?;
+    let usual = if factor <= 1.0 || original < 2 {
+        1.0
+    } else {
+        (1.0 + maths::ln_f64(factor) / maths::ln_f64(original as f64)).sqrt()
+    };
+    let count = config.rotary / 2;
+    let list = |key| {
+        let list = inner.numbers(key, FACTOR)?;
+        if list.len() == count {
+            return Ok(list);
         }
+        let allowed = format!("{count} numbers, one per frequency");
+        Err(inner.refuse(key, &list.into(), allowed))
+    };
+    list("long_factor")?;
+    config.context = config.context.min(original);
+    Ok(RopeScaling::Long {
+        short: list("short_factor")?,
+        attention: inner.number("attention_factor", FACTOR, Some(usual))?,
+    })
+}
+
+/// How many values of a head are rotated. Only some families have the key; for others a value
+/// below 1 means another model.
+fn rotary(fields: &Fields<'_>, arch: &Arch, config: &Config) -> Result<usize> {
+    const KEY: &str = "partial_rotary_factor";
+    let part = fields.number(KEY, 0.0..=1.0, Some(arch.rope.part.unwrap_or(1.0)))?;
+    if arch.rope.part.is_none() && part != 1.0 {
+        let what = format!("{KEY} {part}; only 1 is computed here");
+        return Err(Error::new(Code::Unsupported, what).at("config.json"));
     }
+    let rotary = (config.head_dim as f64 * part) as usize;
+    if rotary < 2 || !rotary.is_multiple_of(2) {
+        let allowed = format!("a part of {} that is an even number", config.head_dim);
+        return Err(fields.refuse(KEY, &part.into(), allowed));
+    }
+    Ok(rotary)
 }

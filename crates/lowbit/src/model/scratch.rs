@@ -1,0 +1,112 @@
+//! What passes keep: keys and values of a sequence, buffers and tables of a model.
+
+use super::config::{Config, Experts};
+use super::experts::ExpertBuffers;
+use super::ops::Slot;
+use super::rotary::Rotary;
+use crate::kernels::attention::{Heads, Rule};
+use crate::kernels::rope::Turn;
+
+/// Keys and values of one block for one sequence, in f32: `[position, kv_heads · head_dim]`.
+#[derive(Debug, Clone, Default)]
+pub struct LayerCache {
+    /// Keys after norm and rotation.
+    pub keys: Vec<f32>,
+    /// Values.
+    pub values: Vec<f32>,
+}
+
+impl LayerCache {
+    /// How many positions it holds in a given model.
+    pub fn positions(&self, config: &Config) -> usize {
+        self.keys.len() / (config.kv_heads * config.head_dim)
+    }
+
+    /// Forgets every position from `positions` on; the memory is kept.
+    pub fn truncate(&mut self, config: &Config, positions: usize) {
+        let len = positions * config.kv_heads * config.head_dim;
+        self.keys.truncate(len);
+        self.values.truncate(len);
+    }
+}
+
+/// What passes over blocks reuse: sizes, rotary tables, activation buffers.
+///
+/// One per pass that runs at a time; cheap to make, better kept.
+#[derive(Debug, Clone)]
+pub struct Scratch {
+    pub(super) heads: Heads,
+    pub(super) rule: Rule,
+    pub(super) turn: Turn,
+    pub(super) eps: f32,
+    pub(super) width: usize,
+    pub(super) intermediate: usize,
+    pub(super) rotary: Rotary,
+    pub(super) local: Option<Rotary>,
+    pub(super) slots: Vec<Vec<f32>>,
+    pub(super) experts: Option<Experts>,
+    pub(super) buffers: ExpertBuffers,
+}
+
+/// Slots with a buffer of their own: all but the residual stream, which is the caller's.
+const BUFFERS: &[Slot] = &[
+    Slot::Normed,
+    Slot::Q,
+    Slot::K,
+    Slot::V,
+    Slot::Attended,
+    Slot::Delta,
+    Slot::Gate,
+    Slot::Up,
+    Slot::Qkv,
+    Slot::GateUp,
+    Slot::Score,
+];
+
+impl Scratch {
+    /// Buffers for the blocks of one model; they grow to what passes need.
+    pub fn new(config: &Config) -> Self {
+        Self {
+            heads: Heads {
+                queries: config.heads,
+                keys: config.kv_heads,
+                dim: config.head_dim,
+            },
+            rule: Rule {
+                scale: config.factors.attention,
+                cap: config.factors.attention_cap,
+                window: None,
+            },
+            turn: Turn {
+                dim: config.head_dim,
+                half: config.rotary / 2,
+                interleaved: config.arch().rope.interleaved,
+            },
+            eps: config.norm_eps,
+            width: config.hidden,
+            intermediate: config.intermediate,
+            rotary: Rotary::new(config),
+            local: Rotary::local(config),
+            slots: vec![Vec::new(); BUFFERS.len()],
+            experts: config.experts,
+            buffers: ExpertBuffers::default(),
+        }
+    }
+
+    /// Takes a buffer out, `len` long; its contents are what was left there.
+    pub(super) fn take(&mut self, slot: Slot, len: usize) -> Vec<f32> {
+        let mut buffer = std::mem::take(&mut self.slots[index(slot)]);
+        buffer.resize(len, 0.0);
+        buffer
+    }
+
+    pub(super) fn put(&mut self, slot: Slot, buffer: Vec<f32>) {
+        self.slots[index(slot)] = buffer;
+    }
+}
+
+/// The place of a slot among `Scratch::slots`.
+pub(super) fn index(slot: Slot) -> usize {
+    let found = BUFFERS.iter().position(|s| *s == slot);
+    found.expect("operations write the residual stream through Add only")
+}
