@@ -17,6 +17,7 @@ const ARITY: Readonly<Record<keyof Binding, number>> = {
   catalog: 0,
   header: 2,
   index: 1,
+  describe: 1,
   plan: 1,
   jobOpen: 2,
   jobPoll: 2,

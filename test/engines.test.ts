@@ -25,6 +25,13 @@ test('engines: odd bits are only for some', (t) => {
   t.like(found, { transformers: 'partly', vLLM: 'partly', SGLang: 'no', 'llama.cpp': 'no' })
 })
 
+test('engines: our GPU takes integers, our CPU everything', (t) => {
+  for (const scheme of ['w8a8', 'fp8a8', 'nf4', 'w4g64-float']) {
+    t.like(verdicts({ layers: layers(scheme) }), { 'lowbit GPU': 'no', 'lowbit CPU': 'yes' })
+  }
+  t.is(verdicts({ layers: layers('w4g128-asym') })['lowbit GPU'], 'yes')
+})
+
 test('engines: servers join linears, so that they must agree', (t) => {
   const torn = enginesFor({
     format: 'compressed-tensors',

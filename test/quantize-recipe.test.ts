@@ -122,6 +122,41 @@ test('the written recipe gives the same bytes and the same recipe again', async 
   t.true(third.notes.includes('The recipe was made with another mine.txt'))
 })
 
+test('targetBpw: schemes are chosen first and become rules of the recipe', async (t) => {
+  const { model, root } = await prepared(t)
+  const budget = { targetBpw: 4.25, samples: 2, length: 32 }
+  const first = await api.quantize(model, { ...budget, out: join(root, 'first') })
+  t.like(first.survey, { targetBpw: 4.25, bitsPerWeight: 4.5, measuredTokens: 512 })
+  const text = await readFile(join(root, 'first/recipe.yaml'), 'utf8')
+  t.regex(text, /^# Schemes were chosen for 4\.25 bits per weight\.$/m)
+  t.like(parse(text).modifiers[0].gptq, { scheme: 'w4g128', layers: { 't0.weight': 'w8' } })
+  t.is(parse(text).modifiers[0].gptq['target-bpw'], undefined)
+  const recipe = join(root, 'first/recipe.yaml')
+  const second = await api.quantize(model, { out: join(root, 'second'), recipe })
+  const weights = (files: typeof first.files): unknown =>
+    files.find(({ name }) => name === 'model.safetensors')
+  t.deepEqual(weights(second.files), weights(first.files))
+  t.is(second.survey, undefined)
+})
+
+test('targetBpw: a run that was stopped goes on without another survey', async (t) => {
+  const { model, out, root } = await prepared(t)
+  const budget = { targetBpw: 4.25, samples: 2, length: 32 }
+  const whole = await api.quantize(model, { ...budget, out: join(root, 'whole') })
+  const abort = new AbortController()
+  const stop = ({ stage, done }: Progress): void => {
+    if (stage === 'quantize' && done === 2) abort.abort()
+  }
+  const stopped = { ...budget, out, signal: abort.signal, onProgress: stop }
+  await failsWith(t, 'aborted', () => api.quantize(model, stopped))
+  const stages = new Set<string>()
+  const onProgress = ({ stage }: Progress): void => void stages.add(stage)
+  const report = await api.quantize(model, { ...budget, out, onProgress })
+  t.true(report.resumed)
+  t.false(stages.has('survey'))
+  t.deepEqual(report.files, whole.files)
+})
+
 test('compareText: what both write is in the report, on screen and in the card', async (t) => {
   const { model, out } = await prepared(t)
   const flags = ['--method', 'rtn', '--compare-text', 'Once upon', 'Dear']
@@ -160,7 +195,7 @@ test('report: memory of each stage, engines, ranks, the recipe and its steps', a
   }
   const report = await api.quantize(model, { out, recipe: 'awq-w4a16', onProgress })
   t.is(report.recipe, 'awq-w4a16')
-  t.deepEqual(report.plan.transforms, ['awq'])
+  t.deepEqual(report.plan.options?.transforms, [{ kind: 'awq' }])
   t.true(report.memory.some(({ stage, rssBytes }) => stage === 'quantize' && rssBytes > 1e6))
   t.is(report.engines.length, 7)
   t.is(report.tensorParallel[0]?.ranks, 1)
@@ -174,7 +209,9 @@ test('recipes: lists presets, prints one that runs, names the nearest', async (t
   const wrong = await lowbit(['recipes', 'awq-w4a61'])
   t.is(wrong.code, 2)
   t.regex(wrong.err, /did you mean "awq-w4a16"/)
-  t.true(JSON.parse((await lowbit(['recipes', '--json'])).out).recipes.length > 10)
+  const { recipes } = JSON.parse((await lowbit(['recipes', '--json'])).out)
+  t.true(recipes.length > 10)
+  t.is((await api.catalog()).recipes.length, recipes.length)
 })
 
 /** A tiny checkpoint with a tokenizer. */

@@ -1,7 +1,7 @@
 import test from 'ava'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { readFile, symlink, writeFile } from 'node:fs/promises'
+import { copyFile, mkdir, readFile, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { text } from 'node:stream/consumers'
 import { pathToFileURL } from 'node:url'
@@ -13,6 +13,8 @@ test('README: its example runs as it stands', async (t) => {
   t.timeout(300_000)
   const folder = await tempFolder(t)
   await symlink(NOVELS, join(folder, 'model'))
+  await mkdir(join(folder, 'texts'))
+  await copyFile(join(ROOT, 'data/eval.txt'), join(folder, 'texts/a.txt'))
   const [, code = ''] = /```ts\n([\s\S]*?)```/.exec(readme) ?? []
   const entry = pathToFileURL(join(ROOT, 'ts/index.node.ts')).href
   await writeFile(join(folder, 'example.ts'), code.replace("'lowbit'", `'${entry}'`))

@@ -1,7 +1,9 @@
 import test from 'ava'
+import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { nodeHost } from '../ts/host.node.ts'
 import type { CoreOptions } from '../ts/recipe/core.ts'
+import { groupScheme, presetScheme, SCHEME_NAMES } from '../ts/recipe/foreign-schemes.ts'
 import { readRecipe } from '../ts/recipe/read.ts'
 import { resolveOptions } from '../ts/recipe/resolve.ts'
 import { failsWith, ROOT } from './helpers.ts'
@@ -123,6 +125,23 @@ for (const [weights, scheme] of SCHEMES) {
     t.is((await translated(yaml('QuantizationModifier', group, true))).options.scheme, scheme)
   })
 }
+
+test('llm-compressor: presets are what compressed-tensors 0.19 says they are', async (t) => {
+  const text = await readFile(fixture('preset-schemes.json'), 'utf8')
+  const presets: Record<string, Record<string, unknown>> = JSON.parse(text)
+  t.deepEqual(
+    SCHEME_NAMES.filter((name) => !(name in presets)),
+    [],
+  )
+  for (const [name, group] of Object.entries(presets)) {
+    const own = presetScheme(name)
+    const found = groupScheme(group)
+    if (own !== undefined) t.is(found, own, name)
+    // Widths that nobody writes here are the core's to refuse; all else is refused with a reason.
+    else if (typeof found === 'string') t.regex(found, /^w[567]/, name)
+    else t.truthy(found.what, name)
+  }
+})
 
 const REFUSED: readonly (readonly [recipe: string, message: RegExp])[] = [
   [yaml('AutoRoundModifier', '{}'), /AutoRoundModifier is not done here: it learns.*recipe:3:5/],

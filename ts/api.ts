@@ -20,6 +20,7 @@ import type {
 } from './options.ts'
 import { quantizeModel } from './quantize/quantize.ts'
 import type { QuantizeReport } from './quantize/report.ts'
+import { PRESETS } from './recipe/presets.ts'
 import type { Store } from './store/store.ts'
 import { textOf } from './bytes.ts'
 
@@ -40,6 +41,8 @@ export interface Catalog {
   readonly architectures: readonly { name: string; modelTypes: readonly string[] }[]
   readonly schemes: readonly unknown[]
   readonly codes: readonly { name: string; about: string }[]
+  /** Recipes that ship with the package. */
+  readonly recipes: readonly { name: string; about: string }[]
 }
 
 /** The functions of this package. */
@@ -154,8 +157,8 @@ export function createApi(binding: Binding, host: Host): Lowbit {
 }
 
 async function catalogOf(binding: Binding): Promise<Catalog> {
-  const catalog: Catalog = JSON.parse(await binding.catalog())
-  return catalog
+  const catalog: Omit<Catalog, 'recipes'> = JSON.parse(await binding.catalog())
+  return { ...catalog, recipes: PRESETS.map(({ name, about }) => ({ name, about })) }
 }
 
 /** Nothing but a `LowbitError` leaves. */

@@ -15,6 +15,8 @@ export interface Binding {
   header(head: Uint8Array, fileBytes: number): Promise<string>
   /** Parses and checks `model.safetensors.index.json`. */
   index(text: Uint8Array): Promise<string>
+  /** How a checkpoint `{ config, tensors }` is quantized; JSON `Described` of ts/inspect.ts. */
+  describe(request: string): Promise<string>
   /** Checks everything that can be checked before a tensor is read; JSON `Plan`. */
   plan(request: string): Promise<string>
   /** Opens a quantization job; `tokens` are the calibration samples one after another. */

@@ -16,6 +16,7 @@ export function bindingOf(call: Call): Binding {
     catalog: (...args) => call('catalog', args),
     header: (...args) => call('header', args),
     index: (...args) => call('index', args),
+    describe: (...args) => call('describe', args),
     plan: (...args) => call('plan', args),
     jobOpen: (...args) => call('jobOpen', args),
     jobPoll: (...args) => call('jobPoll', args),

@@ -3,7 +3,6 @@ import type { Binding } from './binding.ts'
 import type { Json } from './bytes.ts'
 import { openCheckpoint } from './checkpoint.ts'
 import type { Source } from './host.ts'
-import { isCodes, quantizationOf, schemeOf, weightsOf } from './quantization-config.ts'
 
 /** One tensor of a checkpoint. */
 export interface InspectedTensor {
@@ -16,12 +15,29 @@ export interface InspectedTensor {
   readonly scheme: string | null
 }
 
+/** What the core says about the quantization of a checkpoint. */
+interface Described {
+  /** The layout's own name for it; null for an original. */
+  readonly format: string | null
+  /** Why it cannot be followed. */
+  readonly problem: string | null
+  /** In the order of the request. */
+  readonly tensors: readonly {
+    readonly scheme: string | null
+    /** Values of the original that it stands for; 0 for what goes with codes. */
+    readonly weights: number
+    readonly codes: boolean
+  }[]
+}
+
 /** What `inspect` returns. */
 export interface Inspection {
   /** Folder, file or address. */
   readonly place: string
   /** Container and, for a quantized checkpoint, how matrices lie in it. */
   readonly format: string
+  /** Why its quantization cannot be followed; null when it can, or when there is none. */
+  readonly problem: string | null
   /** Class name of config.json; null without one. */
   readonly architecture: string | null
   /** Model type of config.json. */
@@ -44,24 +60,26 @@ export interface Inspection {
 export async function inspectSource(binding: Binding, source: Source): Promise<Inspection> {
   const checkpoint = await openCheckpoint(binding, source)
   const config = checkpoint.config?.json ?? {}
-  const quantization = quantizationOf(config)
-  const tensors = Array.from(checkpoint.tensors.values(), (tensor) => {
-    const { name, dtype, shape, bytes, file } = tensor
-    return { name, dtype, shape, bytes, file, scheme: schemeOf(tensor, quantization) }
+  const places = Array.from(checkpoint.tensors.values())
+  const headers = places.map(({ name, dtype, shape }) => ({ name, dtype, shape }))
+  const described: Described = JSON.parse(
+    await binding.describe(JSON.stringify({ config, tensors: headers })),
+  )
+  const tensors = places.map(({ name, dtype, shape, bytes, file }, i) => {
+    return { name, dtype, shape, bytes, file, scheme: described.tensors[i]?.scheme ?? null }
   })
   const bytes = tensors.reduce((sum, tensor) => sum + tensor.bytes, 0)
-  const parameters = [...checkpoint.tensors.values()].reduce((sum, tensor) => {
-    return sum + weightsOf(tensor, quantization)
-  }, 0)
+  const parameters = described.tensors.reduce((sum, { weights }) => sum + weights, 0)
   return {
     place: checkpoint.place,
-    format: quantization ? `safetensors, ${quantization.format}` : 'safetensors',
+    format: described.format ? `safetensors, ${described.format}` : 'safetensors',
+    problem: described.problem,
     architecture: architectureOf(config),
     modelType: typeof config['model_type'] === 'string' ? config['model_type'] : null,
     parameters,
     bytes,
     bitsPerWeight: parameters > 0 ? (bytes * 8) / parameters : 0,
-    schemes: countSchemes(tensors),
+    schemes: countSchemes(described),
     files: checkpoint.files.map((file) => ({ name: file.name, bytes: file.bytes })),
     metadata: Object.assign({}, ...checkpoint.files.map((file) => file.metadata)),
     tensors,
@@ -74,11 +92,11 @@ function architectureOf(config: Json): string | null {
   return typeof first === 'string' ? first : null
 }
 
-function countSchemes(tensors: readonly InspectedTensor[]): Record<string, number> {
+function countSchemes({ tensors }: Described): Record<string, number> {
   const counts = new Map<string, number>()
-  for (const { name, scheme } of tensors) {
+  for (const { scheme, codes } of tensors) {
     // Each matrix has one tensor of codes and several that go with it.
-    if (scheme === null || !isCodes(name)) continue
+    if (scheme === null || !codes) continue
     counts.set(scheme, (counts.get(scheme) ?? 0) + 1)
   }
   return Object.fromEntries(counts)

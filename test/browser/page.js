@@ -1,5 +1,5 @@
 // What tests do inside the page, with values that cross to Node as JSON.
-import { createLowbit, load, memoryStore, quantize } from '../../dist/index.browser.js'
+import { calibrate, createLowbit, load, memoryStore, quantize } from '../../dist/index.browser.js'
 import { loadedOf } from '../../dist/loaded.js'
 
 /** Loads from an address, or from what `quantized` keeps under a name. */
@@ -65,6 +65,14 @@ const actions = {
       digests[file] = [...digest].map((byte) => byte.toString(16).padStart(2, '0')).join('')
     }
     return digests
+  },
+
+  /** Makes a calibration set in memory and gives its files. */
+  async calibrate(name, bytes, options) {
+    const out = memoryStore()
+    await calibrate({ name, bytes: Uint8Array.from(bytes) }, { ...options, out })
+    const texts = [...out.files].map(([file, body]) => [file, new TextDecoder().decode(body)])
+    return Object.fromEntries(texts)
   },
 
   async failure(place, options) {

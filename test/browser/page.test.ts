@@ -5,6 +5,7 @@ import { nodeHost } from '../../ts/host.node.ts'
 import { loadedOf } from '../../ts/loaded.ts'
 import { memoryStore, type MemoryStore } from '../../ts/store/memory.ts'
 import { openBinding } from '../binding.ts'
+import { chinese, dirtyRows, english, paragraph, parquet } from '../calibration-sources.ts'
 import { readFixture, worst } from '../fixture.ts'
 import { NOVELS } from '../helpers.ts'
 import { type Chromium, openChromium, skipped } from './chromium.ts'
@@ -92,6 +93,21 @@ test.serial('chromium: text streams in pieces that join to whole characters', as
   t.true(first.length > 5)
   t.deepEqual(first, second)
   t.false(first.join('').includes('\ufffd'))
+})
+
+test.serial('chromium: a calibration set has the bytes of the one that Node makes', async (t) => {
+  if (!browser) return skipped(t)
+  const texts = Array.from({ length: 24 }, (_, i) => paragraph(i % 2 ? english : chinese, i))
+  const files = { 'a.jsonl': new TextEncoder().encode(dirtyRows(24)), 'a.parquet': parquet(texts) }
+  const options = { samples: 4, length: 64, mix: { en: 1, zh: 1 } }
+  const api = createApi(await openBinding('node'), nodeHost)
+  for (const [name, bytes] of Object.entries(files)) {
+    const out = memoryStore()
+    await api.calibrate({ name, bytes }, { ...options, model: NOVELS, out })
+    const made = await browser.act('calibrate', name, [...bytes], { ...options, model: MODEL })
+    const own = [...out.files].map(([file, body]) => [file, new TextDecoder().decode(body)])
+    t.deepEqual(made, Object.fromEntries(own))
+  }
 })
 
 test.serial('chromium: errors keep their codes across the worker', async (t) => {

@@ -13,7 +13,7 @@ export interface Languages {
 const UNKNOWN = 'und'
 
 /** What tells as much as a whole book. */
-const CHARACTERS = 1000
+const CHARACTERS = 500
 
 /** Loads the detector; its tables are 1.6 MB, so only a call that needs it pays for them. */
 export async function openLanguages(): Promise<Languages> {

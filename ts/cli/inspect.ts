@@ -38,6 +38,7 @@ function inspectionText(inspection: Inspection): string {
   const facts: (readonly string[])[] = [
     ['place', inspection.place],
     ['format', inspection.format],
+    ...(inspection.problem === null ? [] : [['cannot run', shown(inspection.problem)]]),
     ['architecture', inspection.architecture ?? 'unknown: there is no config.json'],
     ['parameters', inspection.parameters.toLocaleString('en')],
     ['size', `${bytesText(inspection.bytes)} in ${files.length} files`],

@@ -16,19 +16,21 @@ export function planText(report: QuantizeReport): string {
     scheme,
     method,
   ])
-  return tableText([
+  const list = tableText([
     ['layer', 'shape', 'scheme', 'method'],
     ...layers,
     ...plan.ignored.map((name) => [name, '', 'as it is']),
-    [],
+  ])
+  const facts = tableText([
     ['steps', stepsOf(report)],
+    ...placesRows(report),
     ['output', `${bytesText(plan.outputBytes)}, from ${bytesText(sourceBytes)}`],
     ...bitsRows(report),
     ['memory at most', bytesText(plan.memoryPeakBytes)],
     ['disk meanwhile', bytesText(plan.scratchBytes)],
-    [],
-    ...loadingRows(report),
+    ...timeRows(plan),
   ])
+  return [list, facts, tableText(loadingRows(report))].join('\n')
 }
 
 /** The table at the end of a run. */
@@ -37,10 +39,11 @@ export function doneText(report: QuantizeReport): string {
   const set = calibration
     ? `${calibration.samples} × ${calibration.length} tokens from ${calibration.text}`
     : 'none'
-  const table = tableText([
+  const kinds = tableText([
     ['layers', 'count', 'method', 'scheme', 'mean error', 'largest error'],
     ...kindsOf(layers),
-    [],
+  ])
+  const facts = tableText([
     ['written', out],
     ['steps', stepsOf(report)],
     ['calibration', set],
@@ -50,10 +53,9 @@ export function doneText(report: QuantizeReport): string {
     ...memoryRows(report),
     ['time', timeText(seconds) + (resumed ? ', after going on with an unfinished run' : '')],
     ...fallbackRows(report),
-    [],
-    ...loadingRows(report),
   ])
-  return table + textsText(report)
+  const tables = [kinds, facts, tableText(loadingRows(report))]
+  return tables.join('\n') + textsText(report)
 }
 
 function stepsOf({ plan, format, recipe }: QuantizeReport): string {
@@ -62,16 +64,38 @@ function stepsOf({ plan, format, recipe }: QuantizeReport): string {
   return `${steps}, ${format}${name}`
 }
 
-function bitsRows({ plan }: QuantizeReport): readonly Row[] {
+/** How often each transform is made. */
+function placesRows({ plan }: QuantizeReport): readonly Row[] {
+  const counts = new Map<string, number>()
+  for (const { kind } of plan.transforms ?? []) counts.set(kind, (counts.get(kind) ?? 0) + 1)
+  return Array.from(counts, ([kind, count]) => [
+    kind.toLowerCase(),
+    count === 1 ? 'in one place' : `in ${count} places`,
+  ])
+}
+
+function bitsRows({ plan, survey }: QuantizeReport): readonly Row[] {
   const { modelBitsPerWeight: model } = plan
+  if (plan.kind === 'sensitivity') {
+    return [['bits per weight', `${plan.options?.targetBpw ?? ''}: schemes are chosen first`]]
+  }
   const whole = model === undefined ? '' : `, ${model.toFixed(3)} over the whole model`
-  return [['bits per weight', plan.bitsPerWeight.toFixed(3) + whole]]
+  const wanted = survey ? `, chosen for ${survey.targetBpw}` : ''
+  return [['bits per weight', plan.bitsPerWeight.toFixed(3) + wanted + whole]]
 }
 
 function memoryRows({ memory, plan }: QuantizeReport): readonly Row[] {
   if (memory.length === 0) return []
-  const most = Math.max(...memory.map(({ rssBytes }) => rssBytes))
-  return [['memory', `${bytesText(most)} at most; ${bytesText(plan.memoryPeakBytes)} were planned`]]
+  const stages = memory.map(({ stage, rssBytes }) => `${stage} ${bytesText(rssBytes)}`)
+  return [
+    ['memory planned', bytesText(plan.memoryPeakBytes)],
+    ['whole process', stages.join(', ')],
+  ]
+}
+
+/** A forecast, where there is one. */
+function timeRows({ seconds }: QuantizeReport['plan']): readonly Row[] {
+  return seconds === undefined ? [] : [['time', `about ${timeText(seconds)} on this machine`]]
 }
 
 function fallbackRows({ layers }: QuantizeReport): readonly Row[] {

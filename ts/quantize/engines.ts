@@ -40,7 +40,6 @@ interface Row {
 }
 
 const SERVERS = ['vLLM', 'SGLang'] as const
-const OWN = ['lowbit CPU', 'lowbit GPU', 'lowbit browser'] as const
 const isInt = ({ element }: SchemeParts): boolean => element === 'w'
 const isPacked = (scheme: SchemeParts): boolean => isInt(scheme) && !scheme.inputs
 const isOdd = (scheme: SchemeParts): boolean => isPacked(scheme) && ![4, 8].includes(scheme.bits)
@@ -170,7 +169,12 @@ const ROWS: readonly Row[] = [
     when: (s) => isPacked(s) && s.zero !== 'float',
     loads: 'yes',
   },
-  { engines: OWN, formats: 'any', loads: 'partly', note: 'these layers run on the CPU' },
+  {
+    engines: ['lowbit GPU'],
+    formats: 'any',
+    loads: 'no',
+    note: 'its shaders are for integer weights; device auto takes the CPU',
+  },
 ]
 
 const VERDICTS = ['yes', 'partly', 'no'] as const

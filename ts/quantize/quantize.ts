@@ -1,57 +1,22 @@
 /** One quantization from a source to a finished folder. */
 import type { Binding } from '../binding.ts'
-import { type Checkpoint, configOf, openCheckpoint } from '../checkpoint.ts'
-import { errorFrom, throwIfAborted } from '../error.ts'
+import type { Checkpoint } from '../checkpoint.ts'
 import { type Host, type Output, type Source, storeOutput } from '../host.ts'
 import { checkOptions } from '../option-rules.ts'
 import type { QuantizeOptions } from '../options.ts'
-import { meter } from '../progress.ts'
-import type { Compiled } from '../recipe/compile.ts'
 import type { CoreOptions } from '../recipe/core.ts'
 import { memoryStore } from '../store/memory.ts'
 import { readOptional } from '../store/store.ts'
-import {
-  type CalibrationSet,
-  type CalibrationSize,
-  calibrationSize,
-  readCalibration,
-} from './calibration.ts'
-import type { CalibrationInput } from './calibration-files.ts'
+import type { CalibrationSet } from './calibration.ts'
 import { checkOutput } from './check.ts'
 import { compareTexts, promptsOf } from './compare.ts'
-import { drive } from './drive.ts'
-import { enginesFor } from './engines.ts'
 import { checkSpace, type Copy, copyFiles, filesToCopy } from './files.ts'
-import { type Gauge, gauge, withSeconds } from './gauge.ts'
-import { parallelOf } from './parallel.ts'
-import type { CorePlan, CoreReport, Plan, QuantizeReport } from './report.ts'
-import {
-  checkQuantize,
-  defaultNotes,
-  jobText,
-  needsCalibration,
-  planFrom,
-  recipeOf,
-  settingsOf,
-} from './request.ts'
+import { withSeconds } from './gauge.ts'
+import type { CorePlan, Plan, QuantizeReport } from './report.ts'
+import { checkQuantize } from './request.ts'
+import { calibrate, prepare, type Run, runJob } from './run.ts'
+import { withSchemes } from './survey.ts'
 import { type Facts, writeCard, writeConfig } from './texts.ts'
-
-/** One call, with everything that does not change during it. */
-interface Run {
-  readonly binding: Binding
-  readonly host: Host
-  readonly options: QuantizeOptions
-  readonly recipe: Compiled | undefined
-  readonly settings: CoreOptions
-  readonly maxShardBytes: number | undefined
-  readonly checkpoint: Checkpoint
-  readonly source: Source
-  readonly size: CalibrationSize | null
-  readonly plan: CorePlan
-  readonly loading: Pick<QuantizeReport, 'engines' | 'tensorParallel'>
-  readonly gauge: Gauge
-  readonly notes: string[]
-}
 
 /** Plans, quantizes, writes, checks and publishes. */
 export async function quantizeModel(
@@ -63,8 +28,8 @@ export async function quantizeModel(
   checkOptions('quantize', options)
   checkQuantize(options)
   const begun = performance.now()
-  const run = await prepare(binding, host, source, options)
-  const done = options.dryRun ? NOTHING : await write(run)
+  const prepared = await prepare(binding, host, source, options)
+  const { run, done } = options.dryRun ? { run: prepared, done: NOTHING } : await write(prepared)
   const { checkpoint, settings, plan, recipe } = run
   return {
     model: checkpoint.place,
@@ -86,44 +51,9 @@ export async function quantizeModel(
   }
 }
 
-/** Everything that a user can get wrong surfaces here, before a tensor is read. */
-async function prepare(
-  binding: Binding,
-  host: Host,
-  source: Source,
-  options: QuantizeOptions,
-): Promise<Run> {
-  promptsOf(options)
-  const recipe = await recipeOf(host, options)
-  const checkpoint = await openCheckpoint(binding, source)
-  const settings = await settingsOf(binding, checkpoint, options, recipe)
-  const size = (await needsCalibration(binding, settings))
-    ? await calibrationSize(host, inputOf(options, recipe), options)
-    : null
-  const maxShardBytes = options.maxShardBytes ?? recipe?.maxShardBytes
-  const { threads } = host
-  const request = { options, settings, maxShardBytes, threads, size, journal: [] }
-  const plan = await planFrom(binding, jobText(checkpoint, request), checkpoint.place)
-  const { layers, ignored } = plan
-  const loading = {
-    engines: enginesFor({ format: settings.format, layers, ignored }),
-    tensorParallel: parallelOf(plan, configOf(checkpoint).json),
-  }
-  const notes = [...defaultNotes(options, recipe, size), ...plan.warnings]
-  const measured = gauge(meter(options), host.memory)
-  const decided = { binding, host, options, recipe, settings, maxShardBytes, checkpoint, source }
-  return { ...decided, size, plan, loading, gauge: measured, notes }
-}
-
-/** What to calibrate on: what the call says, then the recipe. */
-function inputOf(options: QuantizeOptions, recipe: Compiled | undefined): CalibrationInput {
-  const { calibration = {}, folder } = recipe ?? {}
-  return { given: options.calibration, recipe: calibration, folder }
-}
-
 type Done = Pick<
   QuantizeReport,
-  'calibration' | 'layers' | 'transforms' | 'texts' | 'files' | 'resumed'
+  'calibration' | 'survey' | 'layers' | 'transforms' | 'texts' | 'files' | 'resumed'
 >
 
 /** What a dry run writes. */
@@ -136,7 +66,13 @@ const NOTHING: Done = {
   resumed: false,
 }
 
-async function write(run: Run): Promise<Done> {
+/** A run that is done; a survey may have changed its settings. */
+interface Written {
+  readonly run: Run
+  readonly done: Done
+}
+
+async function write(run: Run): Promise<Written> {
   const { options, checkpoint, host } = run
   const { out, force = false } = options
   const output =
@@ -145,35 +81,41 @@ async function write(run: Run): Promise<Done> {
       : await storeOutput(out, memoryStore([], 'scratch'))
   try {
     if (options.fresh) await output.clear()
-    const done = await fill(run, output)
+    const written = await fill(run, output)
     await output.publish()
-    return done
+    return written
   } finally {
     await output.close()
   }
 }
 
-async function fill(run: Run, output: Output): Promise<Done> {
-  const { checkpoint, options, binding, host, plan } = run
-  const calibration = await calibrate(run)
+async function fill(prepared: Run, output: Output): Promise<Written> {
+  const { checkpoint, options } = prepared
+  const set = await calibrate(prepared)
   const journal = await output.journal.lines()
   const copies = await filesToCopy(checkpoint.store)
   // A resumed run has taken most of its space already.
-  if (journal.length === 0) await startAfresh(run, output, copies)
-  const { core, seconds } = await runJob(run, output, calibration, journal)
+  if (journal.length === 0) await startAfresh(prepared, output, copies)
+  const { run, survey } = await withSchemes(prepared, output, set)
+  // Schemes may have been chosen for a method that looks at nothing.
+  const calibration = run.plan.needsCalibration === false ? undefined : set
+  const { report: core, seconds } = await runJob(run, output, calibration, journal)
+  const layers = withSeconds(core.layers ?? [], run.plan, seconds)
   const { store } = output
-  const layers = withSeconds(core.layers ?? [], plan, seconds)
   const watch = { report: run.gauge.report, signal: options.signal }
   await copyFiles(checkpoint.store, store, copies, watch)
-  await writeConfig(store, plan, core)
-  const both = { binding, host, before: run.source, after: { store } }
-  const texts = await compareTexts({ ...both, ...watch }, promptsOf(options))
-  await writeCard(store, await factsOf(run, { calibration, layers, texts }))
-  const files = await checkOutput({ binding, host, plan, ...watch, store, core })
+  await writeConfig(store, run.plan, core)
+  const texts = await compareTexts(
+    { ...run, ...watch, before: run.source, after: { store } },
+    promptsOf(options),
+  )
+  await writeCard(store, await factsOf(run, { calibration, survey, layers, texts }))
+  const files = await checkOutput({ ...run, ...watch, store, core })
   for (const note of core.warnings ?? []) if (!run.notes.includes(note)) run.notes.push(note)
   const { transforms = [] } = core
-  const resumed = journal.length > 0
-  return { calibration: setOf(calibration), layers, transforms, texts, files, resumed }
+  const found = { calibration: setOf(calibration), ...(survey ? { survey } : {}) }
+  const done = { ...found, layers, transforms, texts, files, resumed: journal.length > 0 }
+  return { run, done }
 }
 
 async function startAfresh(run: Run, output: Output, copies: readonly Copy[]): Promise<void> {
@@ -183,54 +125,10 @@ async function startAfresh(run: Run, output: Output, copies: readonly Copy[]): P
   await checkSpace(output.store, outputBytes + scratchBytes + copied)
 }
 
-async function runJob(
-  run: Run,
-  output: Output,
-  calibration: CalibrationSet | undefined,
-  journal: readonly string[],
-): Promise<{ core: CoreReport; seconds: ReadonlyMap<number, number> }> {
-  const { binding, checkpoint, plan } = run
-  const { report } = run.gauge
-  const { signal } = run.options
-  const job = await openJob(run, calibration, journal)
-  try {
-    const driven = await drive({ binding, job, checkpoint, plan, output, signal, report })
-    return { core: driven.report, seconds: driven.seconds }
-  } finally {
-    await binding.close(job)
-  }
-}
-
-async function openJob(
-  run: Run,
-  calibration: CalibrationSet | undefined,
-  journal: readonly string[],
-): Promise<number> {
-  const { binding, checkpoint } = run
-  const size = calibration ? { samples: calibration.samples, length: calibration.length } : null
-  const text = jobText(checkpoint, { ...run, threads: run.host.threads, size, journal })
-  try {
-    return await binding.jobOpen(text, calibration?.tokens ?? new Uint32Array(0))
-  } catch (error) {
-    throw errorFrom(error, 'internal')
-  }
-}
-
-async function calibrate(run: Run): Promise<CalibrationSet | undefined> {
-  const { size, checkpoint, host, options, recipe } = run
-  if (!size) return undefined
-  throwIfAborted(options.signal)
-  run.gauge.report({ stage: 'tokenize', done: 0, total: 1 })
-  const set = await readCalibration(host, checkpoint, inputOf(options, recipe), size)
-  run.gauge.report({ stage: 'tokenize', done: 1, total: 1 })
-  run.notes.push(...set.notes)
-  return set
-}
-
 /** What the texts of the output are made from. */
 async function factsOf(
   run: Run,
-  made: Pick<Facts, 'calibration' | 'layers' | 'texts'>,
+  made: Pick<Facts, 'calibration' | 'survey' | 'layers' | 'texts'>,
 ): Promise<Facts> {
   const { checkpoint, plan, settings, binding, maxShardBytes } = run
   const catalog: { version: string } = JSON.parse(await binding.catalog())
@@ -255,13 +153,10 @@ function setOf(calibration: CalibrationSet | undefined): QuantizeReport['calibra
   return { samples, length, text }
 }
 
+/** A plan without the texts to write. */
 function planOf(plan: CorePlan, settings: CoreOptions): Plan {
-  const { layers, ignored, outputs, warnings, bitsPerWeight, modelBitsPerWeight } = plan
-  const { memoryPeakBytes, scratchBytes, outputBytes, options = settings } = plan
-  const sizes = { bitsPerWeight, memoryPeakBytes, scratchBytes, outputBytes }
-  const model = modelBitsPerWeight === undefined ? {} : { modelBitsPerWeight }
-  const transforms = (options.transforms ?? []).map(({ kind }) => kind.toLowerCase())
-  return { layers, transforms, ignored, outputs, ...sizes, ...model, warnings, options }
+  const { config: _, index: _index, options = settings, ...rest } = plan
+  return { ...rest, options }
 }
 
 function sourceBytes(checkpoint: Checkpoint): number {

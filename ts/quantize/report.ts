@@ -4,6 +4,7 @@ import type { Compared } from './compare.ts'
 import type { Loads } from './engines.ts'
 import type { StageMemory } from './gauge.ts'
 import type { Parallel } from './parallel.ts'
+import type { Survey } from './survey.ts'
 
 /** What is decided before a tensor is read. */
 export interface Plan {
@@ -23,8 +24,16 @@ export interface Plan {
   readonly scratchBytes: number
   readonly outputBytes: number
   readonly warnings: readonly string[]
-  /** Changes of weights before rounding, in order. */
-  readonly transforms?: readonly string[]
+  /** Where weights change before they are rounded, in order. */
+  readonly transforms?: readonly TransformPlace[]
+  /** `sensitivity` when schemes are chosen first. */
+  readonly kind?: 'quantize' | 'sensitivity'
+  readonly needsCalibration?: boolean
+  readonly fingerprint?: string
+  /** Work in units of 2²⁰ multiply-adds. */
+  readonly workUnits?: number
+  /** Seconds that it will take about, here. */
+  readonly seconds?: number
   /** Every option that decides the bytes, by its value. */
   readonly options?: CoreOptions
   /** Over all of the model's weights. */
@@ -32,9 +41,18 @@ export interface Plan {
 }
 
 /** A plan as the core gives it, with the texts to write. */
-export interface CorePlan extends Omit<Plan, 'transforms'> {
+export interface CorePlan extends Plan {
   readonly config: string
   readonly index?: string | null
+}
+
+/** Where a transform changes weights. */
+export interface TransformPlace {
+  readonly kind: string
+  /** Block, and the module whose outputs are divided; absent for the whole model. */
+  readonly block?: number
+  readonly producer?: string | null
+  readonly consumers?: readonly string[]
 }
 
 /** One quantized layer. */
@@ -113,6 +131,8 @@ export interface QuantizeReport {
   readonly engines: readonly Loads[]
   /** Numbers of ranks that it can be cut for. */
   readonly tensorParallel: readonly Parallel[]
+  /** How schemes were chosen, where a budget asked for that. */
+  readonly survey?: Survey
   readonly layers: readonly LayerReport[]
   readonly transforms: readonly TransformReport[]
   readonly bitsPerWeight: number

@@ -6,12 +6,14 @@ import type { CalibrationSet } from './calibration.ts'
 import { type CardFacts, cardText } from './card.ts'
 import { writeText } from './files.ts'
 import type { CorePlan, CoreReport } from './report.ts'
+import type { Survey } from './survey.ts'
 
 /** What a run was made with and what came out. */
 export type Facts = Omit<CardFacts, 'recipe'> & {
   readonly settings: CoreOptions
   readonly calibration: CalibrationSet | undefined
   readonly plan: CorePlan
+  readonly survey: Survey | undefined
   readonly maxShardBytes: number | undefined
 }
 
@@ -23,14 +25,15 @@ export async function writeConfig(store: Store, plan: CorePlan, core: CoreReport
 
 /** What a reader needs. */
 export async function writeCard(store: Store, facts: Facts): Promise<void> {
-  const { version, settings, calibration, plan, maxShardBytes, sourceCard } = facts
+  const { version, settings, calibration, plan, survey, maxShardBytes, sourceCard } = facts
   const set = calibration && {
     files: calibration.files,
     samples: calibration.samples,
     length: calibration.length,
   }
   const options = plan.options ?? settings
-  const recipe = recipeText({ version, options, calibration: set, maxShardBytes })
+  const targetBpw = survey?.targetBpw
+  const recipe = recipeText({ version, options, calibration: set, maxShardBytes, targetBpw })
   await writeText(store, 'recipe.yaml', recipe)
   // It says who made the original and under what licence.
   if (sourceCard !== undefined) await writeText(store, 'README.original.md', sourceCard)

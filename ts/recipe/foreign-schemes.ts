@@ -10,6 +10,8 @@ const PRESET_SCHEMES: Readonly<Record<string, string>> = {
   W8A16: 'w8g128',
   W8A8: 'w8a8',
   INT8: 'w8a8',
+  W2A8: 'w2a8g128',
+  W3A8: 'w3a8g128',
   W4A8: 'w4a8g128',
   FP8: 'fp8a8st',
   FP8_DYNAMIC: 'fp8a8',

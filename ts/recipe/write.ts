@@ -11,6 +11,8 @@ export interface Effective {
   readonly options: CoreOptions
   readonly calibration: CalibrationForm | undefined
   readonly maxShardBytes: number | undefined
+  /** Bits per weight that the schemes were chosen for. */
+  readonly targetBpw?: number | undefined
 }
 
 /** Where an editor finds the schema. */
@@ -22,9 +24,14 @@ export function recipeText(effective: Effective): string {
     `# yaml-language-server: $schema=${SCHEMA}`,
     `# Made by lowbit ${effective.version}. With this recipe it makes the same bytes again:`,
     '#   lowbit quantize <model> -o <folder> --recipe recipe.yaml',
+    ...chosen(effective),
   ]
   const body = stringify(recipeForm(effective), { lineWidth: 0, singleQuote: true })
   return `${head.join('\n')}\n${body}`
+}
+
+function chosen({ targetBpw }: Effective): readonly string[] {
+  return targetBpw === undefined ? [] : [`# Schemes were chosen for ${targetBpw} bits per weight.`]
 }
 
 /** The recipe as values. */

@@ -106,6 +106,12 @@ impl Binding {
     }
 
     #[napi]
+    pub fn describe<'e>(&self, env: &'e Env, request: String) -> Result<PromiseRaw<'e, String>> {
+        let port = Arc::clone(&self.port);
+        promise(env, async move { port.describe(&request) }, |json| json)
+    }
+
+    #[napi]
     pub fn plan<'e>(&self, env: &'e Env, request: String) -> Result<PromiseRaw<'e, String>> {
         let port = Arc::clone(&self.port);
         promise(env, async move { port.plan(&request) }, |json| json)

@@ -96,6 +96,10 @@ impl Binding {
         self.port.index(&text).map_err(|e| thrown(&e))
     }
 
+    pub async fn describe(&self, request: String) -> Result<String> {
+        self.port.describe(&request).map_err(|e| thrown(&e))
+    }
+
     pub async fn plan(&self, request: String) -> Result<String> {
         self.port.plan(&request).map_err(|e| thrown(&e))
     }

@@ -43,7 +43,7 @@ fn rounded(name: &str, scheme: &str) -> (Checkpoint, Checkpoint) {
         };
         let matrix = rtn::round(source, &scheme, &options, &cpu).expect("codes");
         for tensor in CURRENT
-            .encode(&linear.module, &matrix, &scheme)
+            .encode(&linear.module, &matrix, &scheme, Dtype::F32)
             .expect("tensors")
         {
             packed.tensors.insert(tensor.name.clone(), tensor);

@@ -66,7 +66,9 @@ fn encoded(prefix: &str, cpu: &Cpu) -> Vec<Tensor> {
         gptq: GptqOptions::default(),
     };
     let matrix = rtn::round(weights(&values, rows, cols), &scheme, &options, cpu).unwrap();
-    CURRENT.encode(prefix, &matrix, &scheme).unwrap()
+    CURRENT
+        .encode(prefix, &matrix, &scheme, Dtype::F32)
+        .unwrap()
 }
 
 #[test]

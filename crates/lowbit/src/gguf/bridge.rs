@@ -155,7 +155,8 @@ fn super_block(
         .extend(mins.into_iter().map(|m| dmin * f32::from(m)));
 }
 
-/// The blocks of a matrix of `cols` columns as a quantized matrix, nothing for types of floats.
+/// The blocks of a matrix of `cols` columns as a quantized matrix, nothing for types of floats and
+/// those whose codes stand for several values.
 ///
 /// `unsupported` for types that are not read here, `block` and `shape` when rows or bytes do not
 /// fit, `qparam` when a scale is not finite.

@@ -47,7 +47,7 @@ impl Importance {
 
 fn codec(ty: &Type) -> Result<&Codec> {
     ty.codec.as_ref().ok_or_else(|| {
-        let what = format!("blocks of {} are neither written nor read here", ty.name);
+        let what = format!("blocks of {} are not read here", ty.name);
         Error::new(Code::Unsupported, what)
     })
 }
@@ -67,6 +67,10 @@ pub fn encode(
     cpu: &Cpu,
 ) -> Result<Vec<u8>> {
     let codec = codec(ty)?;
+    let Some(encode) = codec.encode else {
+        let what = format!("blocks of {} are read and not written here", ty.name);
+        return Err(Error::new(Code::Unsupported, what));
+    };
     let row_bytes = ty.row_bytes(cols)?;
     if let Some(importance) = importance.filter(|i| i.0.len() != cols) {
         let found = importance.0.len();
@@ -92,7 +96,7 @@ pub fn encode(
             cols,
             importance: importance.map(Importance::values),
         };
-        (codec.encode)(cpu.isa, rows, out);
+        encode(cpu.isa, rows, out);
         if !codec.finite(ty, out) {
             bad.fetch_min(task, Ordering::Relaxed);
         }
@@ -127,21 +131,17 @@ impl Codec {
 }
 
 fn refused(ty: &Type, values: &[f32], cols: usize, first: usize) -> Error {
-    match values.iter().position(|v| !v.is_finite()) {
-        Some(i) => {
-            let what = format!(
-                "weight [{}, {}] is {}",
-                first + i / cols,
-                i % cols,
-                values[i]
-            );
-            Error::new(Code::NonfiniteWeight, what).remedy("repair or fetch the checkpoint")
-        }
-        None => {
-            let what = format!("a scale of {} from row {first} on is too large", ty.name);
-            Error::new(Code::Qparam, what).remedy("keep this tensor as BF16 or F32")
-        }
+    if let Some(i) = values.iter().position(|v| !v.is_finite()) {
+        let what = format!(
+            "weight [{}, {}] is {}",
+            first + i / cols,
+            i % cols,
+            values[i]
+        );
+        return Error::new(Code::NonfiniteWeight, what).remedy("repair or fetch the checkpoint");
     }
+    let what = format!("a scale of {} from row {first} on is too large", ty.name);
+    Error::new(Code::Qparam, what).remedy("keep this tensor as BF16 or F32")
 }
 
 /// Decodes whole blocks into `out`, whose length says how many values there are.
@@ -160,10 +160,10 @@ pub fn decode(ty: &Type, blocks: &[u8], out: &mut [f32]) -> Result<()> {
         );
         return Err(Error::new(Code::Shape, what));
     }
-    if ty.block > 1 && !codec.finite(ty, blocks) {
+    (codec.decode)(blocks, out);
+    if ty.block > 1 && !all_finite(out) {
         let what = format!("a scale of {} is not finite", ty.name);
         return Err(Error::new(Code::Qparam, what).remedy("download the file again"));
     }
-    (codec.decode)(blocks, out);
     Ok(())
 }

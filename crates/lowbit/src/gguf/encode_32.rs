@@ -20,8 +20,8 @@ pub(super) const IQ4: [i8; 16] = [
 fn pack(codes: &[Lanes; 32], lane: usize, five: bool, out: &mut [u8]) {
     let code = |i: usize| codes[i].0[lane] as u8;
     let (high, low) = out.split_at_mut(if five { 4 } else { 0 });
-    for j in 0..16 {
-        low[j] = code(j) & 15 | code(j + 16) << 4;
+    for (j, low) in low.iter_mut().enumerate() {
+        *low = code(j) & 15 | code(j + 16) << 4;
     }
     if five {
         let bits = (0..32).fold(0u32, |bits, i| bits | u32::from(code(i) >> 4 & 1) << i);
@@ -136,7 +136,7 @@ pub(super) fn q5_1(rows: Rows<'_>, out: &mut [u8]) {
 fn steps(x: Lanes, start: f32, f: impl Fn(usize) -> f32) -> Lanes {
     let mut out = Lanes::splat(start);
     for k in 1..16 {
-        let middle = (f32::from(IQ4[k - 1]) + f32::from(IQ4[k])) / 2.0;
+        let middle = f32::midpoint(f32::from(IQ4[k - 1]), f32::from(IQ4[k]));
         out = Lanes::splat(middle).gt(x).pick(out, Lanes::splat(f(k)));
     }
     out

@@ -53,10 +53,10 @@ pub(super) fn q2_k(rows: Rows<'_>, out: &mut [u8]) {
         let sums = sums.as_ref().map(|s| &s.0[..]);
         let found = Scales::<LANES>::choose(&fit.scale.0, &fit.min.0, sums, 15);
         let (mut scale, mut min) = (Lanes::zero(), Lanes::zero());
-        for j in 0..LANES {
-            out[j] = found.scales[j] | found.mins[j] << 4;
-            scale.0[j] = found.scale_of * f32::from(found.scales[j]);
-            min.0[j] = found.min_of * f32::from(found.mins[j]);
+        for (j, out) in out[..LANES].iter_mut().enumerate() {
+            *out = found.codes[j] | found.mins[j] << 4;
+            scale.0[j] = found.factor * f32::from(found.codes[j]);
+            min.0[j] = found.min_factor * f32::from(found.mins[j]);
         }
         bytes(&requantize(&x, &fit, (scale, min), 3), &mut codes);
         pack_pairs(&codes, &mut out[16..80]);

@@ -17,10 +17,10 @@ const RUNS: usize = 8;
 pub(super) struct Scales<const R: usize> {
     pub(super) d: u16,
     pub(super) dmin: u16,
-    pub(super) scales: [u8; R],
+    pub(super) codes: [u8; R],
     pub(super) mins: [u8; R],
-    pub(super) scale_of: f32,
-    pub(super) min_of: f32,
+    pub(super) factor: f32,
+    pub(super) min_factor: f32,
 }
 
 impl<const R: usize> Scales<R> {
@@ -36,14 +36,14 @@ impl<const R: usize> Scales<R> {
                 None => largest(values, most, codes),
             };
         }
-        let ((d, scale_of), (dmin, min_of)) = (half(outer[0]), half(outer[1]));
+        let ((d, factor), (dmin, min_factor)) = (half(outer[0]), half(outer[1]));
         Self {
             d,
             dmin,
-            scales: codes[0],
+            codes: codes[0],
             mins: codes[1],
-            scale_of,
-            min_of,
+            factor,
+            min_factor,
         }
     }
 }
@@ -151,10 +151,10 @@ fn encode(rows: Rows<'_>, out: &mut [u8], five: bool) {
             let found = Scales::<RUNS>::choose(scales, mins, sums, 63);
             out[..2].copy_from_slice(&found.d.to_le_bytes());
             out[2..4].copy_from_slice(&found.dmin.to_le_bytes());
-            out[4..16].copy_from_slice(&pack_scales(&found.scales, &found.mins));
+            out[4..16].copy_from_slice(&pack_scales(&found.codes, &found.mins));
             for (j, l) in runs.enumerate() {
-                scale.0[l] = found.scale_of * f32::from(found.scales[j]);
-                min.0[l] = found.min_of * f32::from(found.mins[j]);
+                scale.0[l] = found.factor * f32::from(found.codes[j]);
+                min.0[l] = found.min_factor * f32::from(found.mins[j]);
             }
         }
         bytes(&requantize(&x, &fit, (scale, min), most), &mut codes);

@@ -21,7 +21,7 @@ pub(super) fn tensor_bytes(ty: &Type, shape: &[u64]) -> Result<u64> {
         Error::new(Code::Shape, what)
     };
     let elements = shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d));
-    let elements = elements.filter(|n| *n <= i64::MAX as u64);
+    let elements = elements.filter(|n| i64::try_from(*n).is_ok());
     let elements = elements.ok_or_else(overflow)?;
     let cols = shape.last().copied().unwrap_or(1);
     if !cols.is_multiple_of(ty.block as u64) {

@@ -140,7 +140,7 @@ fn start(c: &mut Cursor<'_>, head: &[u8]) -> Step<Start> {
             let remedy = "convert the model again: version 1 had 32-bit lengths";
             return refused("version 1 of GGUF is not read".into(), remedy);
         }
-        v if v & 0xffff == 0 => {
+        v if v.trailing_zeros() >= 16 => {
             let what = format!("GGUF version {} with its bytes swapped", v.swap_bytes());
             return refused(what, "convert it to little-endian");
         }

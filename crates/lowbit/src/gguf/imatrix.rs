@@ -148,7 +148,10 @@ impl Imatrix {
         let calls = self.chunks.max(1);
         let mut out = Vec::new();
         let put = |out: &mut Vec<u8>, n: usize| match i32::try_from(n) {
-            Ok(n) => Ok(out.extend(n.to_le_bytes())),
+            Ok(n) => {
+                out.extend(n.to_le_bytes());
+                Ok(())
+            }
             Err(_) => Err(bad(format!("{n} does not fit the legacy format"))),
         };
         put(&mut out, self.entries.len())?;

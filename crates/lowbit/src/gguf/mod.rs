@@ -11,15 +11,19 @@ pub mod bridge;
 pub mod codec;
 mod cursor;
 mod decode;
+mod decode_iq;
 mod encode_32;
 mod encode_k16;
 mod encode_k32;
 mod encode_plain;
+pub mod export;
 mod extent;
+pub mod family;
 pub mod header;
 pub mod imatrix;
 mod imatrix_legacy;
 mod lanes;
+pub mod metadata;
 pub mod mix;
 pub mod mix_choose;
 pub mod mix_kinds;
@@ -27,9 +31,12 @@ mod rows;
 mod search;
 mod search_one;
 mod simd;
+mod special;
 pub mod split;
+pub mod tensors;
 pub mod types;
 pub mod value;
+pub mod vocabulary;
 mod walk;
 pub mod write;
 
@@ -47,10 +54,16 @@ mod bridge_tests;
 #[cfg(test)]
 mod codec_tests;
 #[cfg(test)]
+mod export_tests;
+#[cfg(test)]
 mod imatrix_tests;
 #[cfg(test)]
 mod malformed_tests;
 #[cfg(test)]
 mod mix_tests;
 #[cfg(test)]
+mod tensors_tests;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vocabulary_tests;

@@ -1,7 +1,7 @@
 //! The table of ggml's types: what a block of each is called, how many values and bytes it has.
 
 use super::rows::Rows;
-use super::{decode, simd};
+use super::{decode, decode_iq, simd};
 use crate::cpu::Isa;
 use crate::error::{Code, Error, Result, nearest};
 
@@ -28,21 +28,25 @@ impl PartialEq for Type {
 
 impl Eq for Type {}
 
+/// Writes the blocks of whole rows.
+pub(super) type Encode = fn(Isa, Rows<'_>, &mut [u8]);
+
 /// How blocks of a type are written and read here.
 #[derive(Debug, Clone, Copy)]
 pub struct Codec {
     /// Values of whole blocks.
     pub(super) decode: fn(&[u8], &mut [f32]),
-    /// Blocks of whole rows.
-    pub(super) encode: fn(Isa, Rows<'_>, &mut [u8]),
+    /// Blocks of whole rows; none for types that are only read.
+    pub(super) encode: Option<Encode>,
     /// Where halves lie in a block.
     pub(super) halves: &'static [usize],
 }
 
 /// Declares types once: constant, id, values per block, bytes per block, then for those that are
-/// written and read here the name of their functions and where the halves of a block lie.
+/// read here the name of their functions (behind `@` if there is none for writing) and where the
+/// halves of a block lie.
 macro_rules! types {
-    ($($name:ident $id:literal $block:literal $bytes:literal $($code:ident $halves:expr)?;)*) => {
+    ($($name:ident $id:literal $block:literal $bytes:literal $($code:ident $halves:tt)? $(@ $read:ident $its:tt)?;)*) => {
         $(
             #[doc = concat!("ggml's ", stringify!($name), ".")]
             pub static $name: Type = Type {
@@ -50,7 +54,7 @@ macro_rules! types {
                 name: stringify!($name),
                 block: $block,
                 bytes: $bytes,
-                codec: types!(@codec $($code $halves)?),
+                codec: types!(@codec $($code $halves)? $(@ $read $its)?),
             };
         )*
 
@@ -58,8 +62,11 @@ macro_rules! types {
         pub static TYPES: &[&Type] = &[$(&$name,)*];
     };
     (@codec) => { None };
-    (@codec $code:ident $halves:expr) => {
-        Some(Codec { decode: decode::$code, encode: simd::$code, halves: &$halves })
+    (@codec $code:ident $halves:tt) => {
+        Some(Codec { decode: decode::$code, encode: Some(simd::$code), halves: &$halves })
+    };
+    (@codec @ $code:ident $halves:tt) => {
+        Some(Codec { decode: decode_iq::$code, encode: None, halves: &$halves })
     };
 }
 
@@ -78,20 +85,20 @@ types! {
     Q5_K 13 256 176 q5_k [0, 2];
     Q6_K 14 256 210 q6_k [208];
     Q8_K 15 256 292;
-    IQ2_XXS 16 256 66;
-    IQ2_XS 17 256 74;
-    IQ3_XXS 18 256 98;
-    IQ1_S 19 256 50;
+    IQ2_XXS 16 256 66 @ iq2_xxs [0];
+    IQ2_XS 17 256 74 @ iq2_xs [0];
+    IQ3_XXS 18 256 98 @ iq3_xxs [0];
+    IQ1_S 19 256 50 @ iq1_s [0];
     IQ4_NL 20 32 18 iq4_nl [0];
-    IQ3_S 21 256 110;
-    IQ2_S 22 256 82;
+    IQ3_S 21 256 110 @ iq3_s [0];
+    IQ2_S 22 256 82 @ iq2_s [0];
     IQ4_XS 23 256 136 iq4_xs [0];
     I8 24 1 1;
     I16 25 1 2;
     I32 26 1 4;
     I64 27 1 8;
     F64 28 1 8;
-    IQ1_M 29 256 56;
+    IQ1_M 29 256 56 @ iq1_m [];
     BF16 30 1 2 bf16 [];
     TQ1_0 34 256 54 tq1_0 [52];
     TQ2_0 35 256 66 tq2_0 [64];

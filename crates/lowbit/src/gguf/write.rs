@@ -84,7 +84,9 @@ pub fn layout_file(metadata: &Metadata, tensors: &[Planned]) -> Result<Layout> {
     let start = head.len() as u64;
     let too_much = || Error::new(Code::DataLimit, "header and data overflow");
     let file_bytes = start.checked_add(reached).ok_or_else(too_much)?;
-    offsets.iter_mut().for_each(|o| *o += start);
+    for offset in &mut offsets {
+        *offset += start;
+    }
     Ok(Layout {
         head,
         offsets,

@@ -157,9 +157,12 @@ impl WholeBlock {
                 .at(format!("layer {module:?}"))
                 .remedy("use more calibration text, or leave strict out"));
         }
-        let encoded = plan
-            .layout
-            .encode(module, &done.matrix, &done.layer.scheme)?;
+        let encoded = plan.layout.encode(
+            module,
+            &done.matrix,
+            &done.layer.scheme,
+            done.layer.scale_dtype,
+        )?;
         for tensor in encoded {
             self.sink.tensor(plan, &tensor.name, &tensor.bytes)?;
         }

@@ -127,6 +127,31 @@ pub(super) fn layers(
     Ok((layers, ignored))
 }
 
+/// Whether every layer can be written and rounded under each scheme that it may get.
+pub(super) fn check_candidates(
+    layers: &[Layer],
+    options: &Options,
+    schemes: impl Fn(&Layer) -> Vec<Scheme>,
+) -> Result<()> {
+    let (layout, round) = (layout::find(&options.format)?, round_options(options)?);
+    let mut tried = HashSet::new();
+    for layer in layers {
+        let (rows, cols) = (layer.linear.rows, layer.linear.cols);
+        for scheme in schemes(layer) {
+            let place = |e: Error| e.at(format!("layer {:?}", layer.linear.module));
+            layout.fits(&scheme, rows, cols).map_err(place)?;
+            if tried.insert((scheme, layer.method.name, cols)) {
+                let layer = Layer {
+                    scheme,
+                    ..layer.clone()
+                };
+                try_method(&layer, &round).map_err(place)?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Whether a method rounds to a scheme; the error is the method's own, which a run would meet.
 fn try_method(layer: &Layer, options: &RoundOptions) -> Result<()> {
     let (rows, cols) = (layer.linear.rows, layer.linear.cols);

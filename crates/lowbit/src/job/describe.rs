@@ -2,7 +2,10 @@
 
 use super::files::File;
 use super::inputs;
+use super::pace;
 use super::plan::{Layer, Plan};
+use super::seal::Seal;
+use super::step::Step;
 use crate::model::ops::Part;
 use crate::model::weights;
 use crate::transform::Producer;
@@ -16,7 +19,12 @@ impl Plan {
     pub fn to_json(&self) -> Value {
         let file = |f: &File| json!({ "file": f.name, "bytes": f.bytes });
         let sizes = &self.sizes;
+        let kind = match self.budget {
+            Some(_) => "sensitivity",
+            None => "quantize",
+        };
         let mut out = json!({
+            "kind": kind,
             "layers": self.layers.iter().map(layer).collect::<Vec<_>>(),
             "ignored": self.ignored,
             "transforms": self.transforms(),
@@ -28,6 +36,7 @@ impl Plan {
             "scratchBytes": sizes.scratch_bytes,
             "outputBytes": sizes.output_bytes,
             "needsCalibration": self.calibration.is_some(),
+            "workUnits": self.work_units(),
             "options": self.effective,
             "fingerprint": self.identity.fingerprint(),
             "config": format!("{:#}\n", self.config),
@@ -37,6 +46,12 @@ impl Plan {
             out["index"] = json!(index);
         }
         out
+    }
+
+    /// What the whole run takes, in the units of its progress.
+    fn work_units(&self) -> u64 {
+        let steps = Step::list(self).into_iter().map(|s| s.work(self));
+        pace::units(steps.sum::<u64>() + Seal::work(self))
     }
 
     /// Every place where a transform changes weights.

@@ -5,6 +5,7 @@ use super::journal::{Activations, Line};
 use super::passes::{bytes_of, scratch_name};
 use super::plan::Plan;
 use super::step::{Unit, World};
+use super::survey::measured_tokens;
 use super::{Ask, pace};
 use crate::error::{Code, Error, Result};
 use crate::kernels::matmul::Weight;
@@ -63,6 +64,12 @@ impl Unit for Embed {
         };
         let no_set = || Error::new(Code::Internal, "embedding without a calibration set");
         let set = plan.calibration.ok_or_else(no_set)?;
+        if self.first == 0 && plan.budget.is_some() {
+            let (samples, length) = measured_tokens(plan);
+            let tokens = world.tokens.chunks(set.length).take(samples);
+            let tokens: Vec<u32> = tokens.flat_map(|s| &s[..length]).copied().collect();
+            world.survey.begin(embed_from(embedding, &tokens)?);
+        }
         let samples = pace::samples_per_chunk(plan).min(set.samples - self.first);
         if samples == 0 {
             return Ok(None);

@@ -7,6 +7,9 @@
 //! that the line vouches for is durable; a job opened with those lines goes on from there and
 //! ends in the same bytes. Hashes of whole files come from reading them back at the end, which
 //! also shows that they can be read; a resumed run first reads back what was vouched for.
+//!
+//! With `targetBpw` the job is a survey instead (`survey/`): it writes nothing, and its report holds
+//! the options that a quantization within that budget should have.
 
 mod ask;
 mod block;
@@ -38,6 +41,7 @@ mod shared;
 mod sink;
 pub mod size;
 mod step;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod transforms;
@@ -54,6 +58,7 @@ use report::Outcomes;
 use seal::{Seal, Verify};
 use std::collections::VecDeque;
 use step::{Counter, Step, Unit, World};
+use survey::Survey;
 
 /// Where a job is.
 #[derive(Debug)]
@@ -78,6 +83,7 @@ pub struct Job {
     expected: Option<Activations>,
     outcomes: Outcomes,
     progress: Counter,
+    survey: Survey,
     asked: Vec<u64>,
 }
 
@@ -93,12 +99,20 @@ impl Job {
         plan.warnings.extend(warn::of_tokens(&plan, &tokens)?);
         let steps = Step::list(&plan);
         let names: Vec<_> = steps.iter().map(|s| s.name()).collect();
-        let lines = journal::read(&request.journal, &plan.identity, &names)?;
+        // A survey is short and starts again.
+        let journal = match plan.budget {
+            Some(_) => &[],
+            None => request.journal.as_slice(),
+        };
+        let lines = journal::read(journal, &plan.identity, &names)?;
         let mut outcomes = Outcomes::default();
         lines.iter().for_each(|line| outcomes.add(line));
-        let total = steps.iter().map(|s| s.work(&plan)).sum::<u64>() + Seal::work(&plan);
+        let mut total = steps.iter().map(|s| s.work(&plan)).sum::<u64>();
+        if plan.budget.is_none() {
+            total += Seal::work(&plan);
+        }
         let done = steps[..lines.len()].iter().map(|s| s.work(&plan)).sum();
-        let phase = if request.journal.is_empty() {
+        let phase = if journal.is_empty() {
             Phase::Open(opening(&plan, true))
         } else {
             Phase::Verify(Verify::new(&lines))
@@ -113,6 +127,7 @@ impl Job {
                 done,
                 total,
             },
+            survey: Survey::default(),
             asked: Vec::new(),
             plan,
             tokens,
@@ -151,6 +166,7 @@ impl Job {
                 plan: &self.plan,
                 tokens: &self.tokens,
                 progress: &mut self.progress,
+                survey: &mut self.survey,
             };
             let asked = match &mut self.phase {
                 Phase::Verify(verify) => verify.poll(&mut world, &answer)?,
@@ -159,37 +175,52 @@ impl Job {
                 Phase::Seal(seal) => seal.poll(&mut world, &answer),
                 Phase::Done => return Err(Error::new(Code::Internal, "the job is done")),
             };
-            if let Some(ask) = asked.or_else(|| self.next_phase()) {
+            if let Some(ask) = asked {
+                return Ok(ask);
+            }
+            if let Some(ask) = self.next_phase()? {
                 return Ok(ask);
             }
         }
     }
 
     /// Moves on when a phase has nothing more to ask; gives what that itself asks for.
-    fn next_phase(&mut self) -> Option<Ask> {
+    fn next_phase(&mut self) -> Result<Option<Ask>> {
         match std::mem::replace(&mut self.phase, Phase::Done) {
             Phase::Verify(_) => self.phase = Phase::Open(opening(&self.plan, false)),
             Phase::Open(_) => self.begin_unit(),
+            Phase::Unit(_) if self.is_surveyed() => {
+                self.progress.done = self.progress.total;
+                let report = self.survey.report(&self.plan)?.to_string();
+                return Ok(Some(Ask::Done { report }));
+            }
             Phase::Unit(mut unit) => {
                 self.next += 1;
                 let finished = &self.steps[..self.next];
                 self.progress.done = finished.iter().map(|s| s.work(&self.plan)).sum();
                 let line = unit.line();
                 self.begin_unit();
-                let line = line?;
+                let Some(line) = line.filter(|_| self.plan.budget.is_none()) else {
+                    return Ok(None);
+                };
                 self.outcomes.add(&line);
                 let line = serde_json::to_string(&line).expect("strings and numbers only");
-                return Some(Ask::Journal { line });
+                return Ok(Some(Ask::Journal { line }));
             }
             Phase::Seal(seal) => {
                 let report = report::json(&self.plan, &self.outcomes, &seal.files);
-                return Some(Ask::Done {
+                return Ok(Some(Ask::Done {
                     report: report.to_string(),
-                });
+                }));
             }
             Phase::Done => {}
         }
-        None
+        Ok(None)
+    }
+
+    /// Whether the last unit of a survey is under way.
+    fn is_surveyed(&self) -> bool {
+        self.plan.budget.is_some() && self.next + 1 == self.steps.len()
     }
 
     fn begin_unit(&mut self) {
@@ -216,6 +247,9 @@ impl Job {
 ///
 /// A resumed run writes the headers again: the last one may have been cut off.
 fn opening(plan: &Plan, new: bool) -> VecDeque<Ask> {
+    if plan.budget.is_some() {
+        return VecDeque::new();
+    }
     let line = new.then(|| Ask::Journal {
         line: journal::first(&plan.identity),
     });

@@ -106,10 +106,12 @@ impl NearestBlock {
         matrix.inputs = run_time_inputs(layer, None);
         let note = finite::note(&layer.linear.weight, std::mem::take(&mut self.zeroed));
         self.notes.extend(note);
-        for tensor in plan
-            .layout
-            .encode(&layer.linear.module, &matrix, &layer.scheme)?
-        {
+        for tensor in plan.layout.encode(
+            &layer.linear.module,
+            &matrix,
+            &layer.scheme,
+            layer.scale_dtype,
+        )? {
             self.sink.tensor(plan, &tensor.name, &tensor.bytes)?;
         }
         let quality = std::mem::take(&mut self.quality);

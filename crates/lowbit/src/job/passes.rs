@@ -49,7 +49,7 @@ pub(super) struct Passes {
 }
 
 impl Passes {
-    /// Writes the outputs.
+    /// Writes the outputs, and shows the inputs of linears to taps if there are some.
     pub(super) fn forward(plan: &Plan, block: usize) -> Self {
         Self::new(plan, block, None)
     }

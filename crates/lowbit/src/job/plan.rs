@@ -12,12 +12,14 @@ use super::outputs::{self, Outputs};
 use super::request::{Calibration, Options, Request};
 use super::rest::Rotated;
 use super::size::{self, Sizes};
+use super::survey::Budget;
 use super::warn;
 use crate::container::safetensors::Planned;
 use crate::cpu::Isa;
 use crate::error::{Code, Error, Result};
 use crate::layout::{self, Layout};
 use crate::model::config::Config;
+use crate::model::head::Head;
 use crate::model::load::{Loader, TensorInfo};
 use crate::round::gptq::Order;
 use crate::round::prune::Pruning;
@@ -66,6 +68,10 @@ pub struct Plan {
     pub(super) rewritten: Vec<Vec<String>>,
     /// Tables outside the blocks that are rotated.
     pub(super) rotated: Vec<Rotated>,
+    /// What schemes are chosen for, when that is the job.
+    pub(super) budget: Option<Budget>,
+    /// Where the source's head comes from.
+    pub(super) head: Head,
     /// Tensors that the model uses: these must be finite.
     pub(super) used: BTreeSet<String>,
     pub(super) changes: Changes,
@@ -93,8 +99,15 @@ impl Plan {
         let round_options = choose::round_options(&effective)?;
         let (layers, ignored) = choose::layers(&model, &effective, &by_name)?;
         let modules: Vec<_> = layers.iter().map(|l| l.linear.module.as_str()).collect();
-        let changes = Changes::new(&effective, &modules)?;
-        let needed_by = choose::needs_calibration(&layers, &changes, round_options.observer);
+        let mut changes = Changes::new(&effective, &modules)?;
+        let budget = Budget::new(&effective, &layers)?;
+        let mut needed_by = choose::needs_calibration(&layers, &changes, round_options.observer);
+        if let Some(budget) = &budget {
+            choose::check_candidates(&layers, &effective, |l| budget.schemes(l))?;
+            // Schemes are compared on the model as it is.
+            changes = Changes::default();
+            needed_by = Some("targetBpw".into());
+        }
         let calibration = choose::calibration(needed_by, request.calibration, &model)?;
         let isa = request
             .isa
@@ -113,6 +126,8 @@ impl Plan {
             config: Value::Null,
             sizes: Sizes::default(),
             warnings: Vec::new(),
+            head: loader.head(),
+            budget,
             used: loader.tensors().into_iter().collect(),
             method: round::find(&effective.method)?,
             layout: layout::find(&effective.format)?,
@@ -161,7 +176,7 @@ impl Plan {
 
     /// Whether linears are read, rounded and written by themselves, some rows at a time.
     pub(super) fn streams(&self) -> bool {
-        self.calibration.is_none() && !self.changes.widen()
+        self.calibration.is_none() && !self.changes.widen() && self.budget.is_none()
     }
 
     /// Type and shape of a source tensor, which the plan has found to exist.

@@ -26,12 +26,7 @@ pub struct Sizes {
 pub(super) fn of(plan: &Plan, threads: usize) -> Result<Sizes> {
     let mut layer_bits = 0;
     for layer in &plan.layers {
-        for tensor in plan.outputs_of(layer) {
-            // The shape tensor is a label, not a cost that grows with the weights.
-            if !tensor.name.ends_with("weight_shape") {
-                layer_bits += 8 * tensor.bytes()?;
-            }
-        }
+        layer_bits += plan.layer_bits(layer)?;
     }
     let weights: u64 = plan.layers.iter().map(weights_of).sum();
     let elements = |t: &crate::model::load::TensorInfo| t.shape.iter().product::<usize>() as u64;
@@ -104,6 +99,18 @@ fn calibrated_peak(plan: &Plan, block: usize, threads: u64) -> Result<u64> {
 }
 
 impl Plan {
+    /// Bits of a layer's codes, scales and zeros.
+    pub(super) fn layer_bits(&self, layer: &Layer) -> Result<u64> {
+        let mut bits = 0;
+        for tensor in self.outputs_of(layer) {
+            // The shape tensor is a label, not a cost that grows with the weights.
+            if !tensor.name.ends_with("weight_shape") {
+                bits += 8 * tensor.bytes()?;
+            }
+        }
+        Ok(bits)
+    }
+
     /// Length of a source tensor.
     pub(super) fn tensor_bytes(&self, name: &str) -> Result<u64> {
         let info = self.tensor(name)?;

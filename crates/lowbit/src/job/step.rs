@@ -8,6 +8,7 @@ use super::nearest::NearestBlock;
 use super::pace;
 use super::plan::Plan;
 use super::rest::Rest;
+use super::survey::{Probe, Survey, Verdict};
 use super::{Ask, Progress};
 use crate::cpu::Cpu;
 use crate::error::Result;
@@ -18,6 +19,7 @@ pub(super) struct World<'a> {
     pub(super) plan: &'a Plan,
     pub(super) tokens: &'a [u32],
     pub(super) progress: &'a mut Counter,
+    pub(super) survey: &'a mut Survey,
 }
 
 /// Work done so far, in multiply-adds.
@@ -67,12 +69,25 @@ pub(super) enum Step {
     Embed,
     Block(usize),
     Rest,
+    /// A block of a survey.
+    Probe(usize),
+    /// The end of a survey.
+    Verdict,
 }
 
 impl Step {
     pub(super) fn list(plan: &Plan) -> Vec<Step> {
         let embed = plan.calibration.is_some().then_some(Step::Embed);
-        let blocks = (0..plan.model.layers).map(Step::Block);
+        let layers = 0..plan.model.layers;
+        if plan.budget.is_some() {
+            let probes = layers.map(Step::Probe);
+            return [Step::Embed]
+                .into_iter()
+                .chain(probes)
+                .chain([Step::Verdict])
+                .collect();
+        }
+        let blocks = layers.map(Step::Block);
         embed
             .into_iter()
             .chain(blocks)
@@ -85,6 +100,8 @@ impl Step {
             Step::Embed => "embed".into(),
             Step::Block(i) => format!("block {i}"),
             Step::Rest => "rest".into(),
+            Step::Probe(i) => format!("probe {i}"),
+            Step::Verdict => "verdict".into(),
         }
     }
 
@@ -104,6 +121,8 @@ impl Step {
                     + copies(i)
             }
             Step::Rest => copies(plan.model.layers),
+            Step::Probe(i) => Probe::work(plan, i),
+            Step::Verdict => 0,
         }
     }
 
@@ -113,6 +132,8 @@ impl Step {
             Step::Block(i) if !plan.streams() => Box::new(WholeBlock::new(plan, i, expected)),
             Step::Block(i) => Box::new(NearestBlock::new(plan, i)),
             Step::Rest => Box::new(Rest::new(plan)),
+            Step::Probe(i) => Box::new(Probe::new(plan, i)),
+            Step::Verdict => Box::new(Verdict::default()),
         }
     }
 }

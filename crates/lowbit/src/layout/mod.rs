@@ -3,11 +3,19 @@
 //! A layout never sees a file. It says which tensors a matrix becomes, makes their bytes, and takes
 //! them back; `encode(decode(bytes)) == bytes`.
 
+pub mod awq;
 pub mod bitsandbytes;
 pub mod compressed_tensors;
+pub mod eetq;
+pub mod fp8;
+pub mod gptq;
 pub mod hqq;
 mod parts;
+#[cfg(test)]
+mod sample;
 pub mod target;
+#[cfg(test)]
+mod tests;
 
 use crate::container::safetensors::Planned;
 use crate::error::{Code, Error, Result, nearest};
@@ -53,6 +61,11 @@ pub trait Layout: Sync + std::fmt::Debug {
     /// The endings, behind `base.`, of every tensor that may belong to one matrix.
     fn parts(&self) -> &'static [&'static str];
 
+    /// Those of `parts` that hold the codes.
+    fn codes(&self) -> &'static [&'static str] {
+        &self.parts()[..1]
+    }
+
     /// The tensors that `encode` will make for a matrix of this shape `(rows, cols)`.
     ///
     /// `base` is the module, as `model.layers.0.self_attn.q_proj`; `by_index` says that each column
@@ -67,7 +80,16 @@ pub trait Layout: Sync + std::fmt::Debug {
     ) -> Vec<Planned>;
 
     /// The bytes, under the names, shapes and order of `outputs`.
-    fn encode(&self, base: &str, matrix: &QuantizedMatrix, scheme: &Scheme) -> Result<Vec<Tensor>>;
+    ///
+    /// `dtype` is the type of scales that `outputs` was given; a layout that stores the type of the
+    /// original takes it for that.
+    fn encode(
+        &self,
+        base: &str,
+        matrix: &QuantizedMatrix,
+        scheme: &Scheme,
+        dtype: Dtype,
+    ) -> Result<Vec<Tensor>>;
 
     /// Takes the tensors of one matrix, in any order; `qparam`, `dtype` or `shape` when they do
     /// not fit each other or the scheme, `missing-tensor` when one is absent.
@@ -84,8 +106,13 @@ pub trait Layout: Sync + std::fmt::Debug {
 /// Every layout, in the order of help texts.
 pub static LAYOUTS: &[&dyn Layout] = &[
     &compressed_tensors::CURRENT,
+    &gptq::V1,
+    &gptq::V2,
+    &awq::GEMM,
     &bitsandbytes::BitsAndBytes,
     &hqq::Hqq,
+    &fp8::Fp8,
+    &eetq::Eetq,
 ];
 
 /// The layout that a scheme is written in unless another is asked for: the first that has a place
@@ -124,6 +151,19 @@ pub fn detect(config: &Value) -> Result<Option<Resolver>> {
     );
     let known: Vec<_> = LAYOUTS.iter().map(|l| l.name()).collect();
     Err(Error::new(Code::Unsupported, what).remedy(format!("expected {}", known.join(", "))))
+}
+
+/// The scheme that most modules have; the first of those that are equally common.
+fn commonest(assignment: &[(String, Scheme)]) -> Option<Scheme> {
+    let mut counts: Vec<(Scheme, usize)> = Vec::new();
+    for (_, scheme) in assignment {
+        match counts.iter_mut().find(|(s, _)| s == scheme) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((*scheme, 1)),
+        }
+    }
+    let most = counts.iter().rev().max_by_key(|(_, count)| *count);
+    most.map(|(scheme, _)| *scheme)
 }
 
 /// How the modules of a target are stored.

@@ -16,6 +16,7 @@
 )]
 
 mod catalog;
+mod describe;
 mod device;
 mod files;
 mod guard;
@@ -97,6 +98,11 @@ impl Port {
     /// Reads and checks `model.safetensors.index.json`, as JSON.
     pub fn index(&self, text: &[u8]) -> Result<String> {
         guard::caught(|| files::index(text))
+    }
+
+    /// How a checkpoint is quantized, from its config and headers, as JSON.
+    pub fn describe(&self, request: &str) -> Result<String> {
+        guard::caught(|| describe::describe(request))
     }
 
     /// Checks everything that can be checked before a tensor is read; the plan as JSON.

@@ -17,7 +17,7 @@ const COLUMNS: usize = 512;
 /// so that  dᵀ·H·d = Σ_b d[b]ᵀ · (block b)ᵀ · d[..end of b]
 /// ```
 #[derive(Debug)]
-pub(super) struct Curvature {
+pub(crate) struct Curvature {
     n: usize,
     /// First column and the block, `[columns, first + columns]`.
     blocks: Vec<(usize, Weight)>,
@@ -25,7 +25,7 @@ pub(super) struct Curvature {
 
 impl Curvature {
     /// Takes the second moments of `inputs`, which are finished.
-    pub(super) fn new(cpu: &Cpu, hessian: &Hessian, inputs: Range<usize>) -> Result<Self> {
+    pub(crate) fn new(cpu: &Cpu, hessian: &Hessian, inputs: Range<usize>) -> Result<Self> {
         let n = inputs.len();
         let mut blocks = Vec::new();
         for first in (0..n).step_by(COLUMNS) {
@@ -44,7 +44,7 @@ impl Curvature {
     }
 
     /// `dᵀ·H·d` of each row of `d [rows, n]`; the same for any number of threads.
-    pub(super) fn rows(&self, cpu: &Cpu, d: &[f32]) -> Vec<f64> {
+    pub(crate) fn rows(&self, cpu: &Cpu, d: &[f32]) -> Vec<f64> {
         let mut sums = vec![0.0; d.len() / self.n];
         let mut prefix = Vec::new();
         for (first, block) in &self.blocks {

@@ -12,7 +12,7 @@
 
 pub mod awq;
 pub mod clip;
-mod curvature;
+pub(crate) mod curvature;
 mod flow;
 pub mod fold;
 pub mod hadamard;

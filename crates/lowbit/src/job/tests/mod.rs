@@ -5,6 +5,7 @@ mod propagation;
 mod recipes;
 mod resume;
 mod store;
+mod survey;
 
 use crate::container::safetensors;
 use crate::cpu::{Cpu, Isa};

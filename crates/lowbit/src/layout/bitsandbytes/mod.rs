@@ -16,16 +16,16 @@
 //! end with rows here. LLM.int8 rounds its inputs when it runs on a GPU; here they are left alone.
 //! Source: bitsandbytes 0.50, `functional.py`, `nn/modules.py`.
 
+mod rows;
 mod state;
+mod table;
 
 use super::parts::{Parts, named, planned};
 use super::target::Target;
 use super::{Layout, Resolver, Rule};
 use crate::container::safetensors::Planned;
 use crate::error::{Code, Error, Result};
-use crate::matrix::{Codes, Floats, Integer, Nested, QuantizedMatrix, Scales, Table, Values, Zero};
-use crate::minifloat::{FP4, NF4};
-use crate::pack::{words_from_codes, words_len};
+use crate::matrix::{QuantizedMatrix, Values};
 use crate::scheme::{Element, Group, Scheme, ZeroPoint};
 use crate::tensor::{Dtype, Tensor};
 use serde_json::{Value, json};
@@ -94,7 +94,7 @@ impl Layout for BitsAndBytes {
         base: &str,
         scheme: &Scheme,
         (rows, cols): (usize, usize),
-        _scale_dtype: Dtype,
+        dtype: Dtype,
         _by_index: bool,
     ) -> Vec<Planned> {
         let planned = |part: &str, dtype, shape: &[usize]| planned(base, part, dtype, shape);
@@ -108,7 +108,7 @@ impl Layout for BitsAndBytes {
         let block = scheme.group_cols(cols).unwrap_or(cols);
         let blocks = rows * (cols / block);
         let absmax = if scheme.nested { Dtype::U8 } else { Dtype::F32 };
-        let state = State::new(scheme, (rows, cols), Dtype::BF16, 0.0);
+        let state = State::new(scheme, (rows, cols), dtype, 0.0);
         let mut all = vec![
             planned("weight", Dtype::U8, &[rows * cols / 2, 1]),
             planned("weight.absmax", absmax, &[blocks]),
@@ -123,29 +123,35 @@ impl Layout for BitsAndBytes {
         all
     }
 
-    fn encode(&self, base: &str, matrix: &QuantizedMatrix, scheme: &Scheme) -> Result<Vec<Tensor>> {
+    fn encode(
+        &self,
+        base: &str,
+        matrix: &QuantizedMatrix,
+        scheme: &Scheme,
+        dtype: Dtype,
+    ) -> Result<Vec<Tensor>> {
         let shape = (matrix.rows, matrix.cols);
         self.fits(scheme, shape.0, shape.1)?;
         matrix.validate()?;
         let data = match &matrix.values {
-            Values::Table(m) => encode_table(m, shape, scheme),
-            Values::Integer(m) => encode_integer(m, shape),
+            Values::Table(m) => table::encode(m, scheme, shape, dtype),
+            Values::Integer(m) => rows::encode(m, shape),
             Values::Minifloat(_) => None,
         };
         let Some(data) = data else {
             let what = format!("the matrix is not {scheme} as bitsandbytes has it");
             return Err(Error::new(Code::Qparam, what));
         };
-        let outputs = self.outputs(base, scheme, shape, Dtype::F32, false);
+        let outputs = self.outputs(base, scheme, shape, dtype, false);
         Ok(named(outputs, data))
     }
 
     fn decode(&self, base: &str, scheme: &Scheme, tensors: &[Tensor]) -> Result<QuantizedMatrix> {
         let parts = Parts { base, tensors };
         let matrix = if parts.find("SCB").is_some() {
-            decode_integer(&parts)?
+            rows::decode(&parts)?
         } else {
-            decode_table(&parts, scheme)?
+            table::decode(&parts, scheme)?
         };
         let sound = matrix.validate();
         sound.map_err(|e| e.at(format!("{base:?}")))?;
@@ -211,154 +217,4 @@ fn read(config: &Value) -> Result<Resolver> {
         layout: &BitsAndBytes,
     };
     Ok(Resolver::new(&BitsAndBytes, vec![rule], Vec::new()))
-}
-
-fn values_of(element: Element) -> &'static [f32; 16] {
-    match element {
-        Element::Fp4 => &FP4,
-        _ => &NF4,
-    }
-}
-
-fn encode_table(m: &Table, (rows, cols): (usize, usize), scheme: &Scheme) -> Option<Vec<Vec<u8>>> {
-    let values = values_of(scheme.element);
-    if m.values != values || m.group != scheme.group_cols(cols).ok()? {
-        return None;
-    }
-    let mut codes = vec![0; cols];
-    let mut weight = Vec::with_capacity(rows * cols / 2);
-    for r in 0..rows {
-        m.codes.row(r, &mut codes);
-        weight.extend(codes.as_chunks::<2>().0.iter().map(|[a, b]| a << 4 | b));
-    }
-    let floats = |v: &[f32]| v.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>();
-    let state = |offset| State::new(scheme, (rows, cols), Dtype::BF16, offset).to_bytes();
-    match &m.scales {
-        Scales::Flat(Floats::F32(absmax)) if !scheme.nested => {
-            Some(vec![weight, floats(absmax), floats(values), state(0.0)])
-        }
-        Scales::Nested(n) if scheme.nested && n.per == NESTED => Some(vec![
-            weight,
-            n.codes.clone(),
-            floats(values),
-            state(n.offset),
-            floats(&n.absmax),
-            floats(&n.map),
-        ]),
-        _ => None,
-    }
-}
-
-fn decode_table(parts: &Parts<'_>, scheme: &Scheme) -> Result<QuantizedMatrix> {
-    let place = |e: Error| e.at(format!("{:?}", parts.base));
-    let wrong = |what: String| place(Error::new(Code::Qparam, what));
-    let state = State::read(parts, scheme.element).map_err(place)?;
-    let (rows, cols, block) = (state.shape.0, state.shape.1, state.block);
-    if block == 0 || !cols.is_multiple_of(block) {
-        let what = format!("blocks of {block} do not end with rows of {cols}");
-        return Err(place(Error::new(Code::Unsupported, what)));
-    }
-    let blocks = rows * (cols / block);
-    let shape = parts.find("weight").map_or(&[][..], |t| &t.shape);
-    let packed = parts.get("weight", &[Dtype::U8], shape)?;
-    if packed.bytes.len() != rows * cols / 2 {
-        return Err(wrong(format!(
-            "{} bytes of codes for {rows}×{cols}",
-            packed.bytes.len()
-        )));
-    }
-    let map = parts.get("weight.quant_map", &[Dtype::F32], &[16])?;
-    let Floats::F32(values) = Floats::from_bytes(Dtype::F32, &map.bytes)? else {
-        return Err(wrong("quant_map is not F32".into()));
-    };
-    let scales = if let Some(offset) = state.nested {
-        let codes = parts.get("weight.absmax", &[Dtype::U8], &[blocks])?;
-        let second = blocks.div_ceil(NESTED);
-        let absmax = parts.get("weight.nested_absmax", &[Dtype::F32], &[second])?;
-        let map = parts.get("weight.nested_quant_map", &[Dtype::F32], &[256])?;
-        let floats = |bytes: &[u8]| -> Vec<f32> {
-            let singles = bytes.as_chunks::<4>().0.iter();
-            singles.map(|b| f32::from_le_bytes(*b)).collect()
-        };
-        Scales::Nested(Nested {
-            codes: codes.bytes.clone(),
-            map: floats(&map.bytes),
-            absmax: floats(&absmax.bytes),
-            per: NESTED,
-            offset,
-        })
-    } else {
-        let absmax = parts.get("weight.absmax", &[Dtype::F32], &[blocks])?;
-        Scales::Flat(Floats::from_bytes(Dtype::F32, &absmax.bytes)?)
-    };
-    let codes: Vec<u8> = packed.bytes.iter().flat_map(|b| [b >> 4, b & 15]).collect();
-    let words = codes.chunks_exact(cols);
-    Ok(QuantizedMatrix {
-        rows,
-        cols,
-        values: Values::Table(Table {
-            codes: Codes {
-                bits: 4,
-                row_words: words_len(cols, 4),
-                words: words.flat_map(|c| words_from_codes(c, 4)).collect(),
-            },
-            values,
-            group: block,
-            scales,
-        }),
-        inputs: None,
-    })
-}
-
-/// Row maxima over 127, whose codes are centred.
-fn encode_integer(m: &Integer, (rows, cols): (usize, usize)) -> Option<Vec<Vec<u8>>> {
-    let absmax = match &m.scales {
-        Scales::Divided {
-            values,
-            divisor: 127.0,
-        } => values.to_bytes(),
-        // A scale of another kind: the row maximum is what comes nearest to 127 of them.
-        other => (0..other.len())
-            .flat_map(|i| (other.get(i) * 127.0).to_le_bytes())
-            .collect(),
-    };
-    if m.codes.bits != 8 || m.group != cols || m.zero != Zero::Centre || m.group_of_col.is_some() {
-        return None;
-    }
-    let mut weight = vec![0; rows * cols];
-    for (r, row) in weight.chunks_exact_mut(cols).enumerate() {
-        m.codes.row(r, row);
-        row.iter_mut().for_each(|c| *c ^= 128);
-    }
-    Some(vec![weight, absmax, vec![0]])
-}
-
-fn decode_integer(parts: &Parts<'_>) -> Result<QuantizedMatrix> {
-    let (rows, cols, weight) = parts.matrix("weight", Dtype::I8)?;
-    let absmax = parts.get("SCB", &[Dtype::F32], &[rows])?;
-    if let Some(format) = parts.find("weight_format").filter(|t| t.bytes != [0]) {
-        let what = format!("weight_format {:?}: rows in another order", format.bytes);
-        return Err(Error::new(Code::Unsupported, what).at(format!("{:?}", parts.base)));
-    }
-    let codes: Vec<u8> = weight.bytes.iter().map(|b| b ^ 128).collect();
-    let words = codes.chunks_exact(cols);
-    Ok(QuantizedMatrix {
-        rows,
-        cols,
-        values: Values::Integer(Integer {
-            codes: Codes {
-                bits: 8,
-                row_words: words_len(cols, 8),
-                words: words.flat_map(|c| words_from_codes(c, 8)).collect(),
-            },
-            group: cols,
-            scales: Scales::Divided {
-                values: Floats::from_bytes(Dtype::F32, &absmax.bytes)?,
-                divisor: 127.0,
-            },
-            zero: Zero::Centre,
-            group_of_col: None,
-        }),
-        inputs: None,
-    })
 }

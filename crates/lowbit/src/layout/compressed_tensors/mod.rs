@@ -9,6 +9,7 @@
 //! Modules with different formats make a checkpoint of format `mixed-precision`, whose groups name
 //! theirs. Source: compressed-tensors 0.19, `compressors/` and `config/`.
 
+mod args;
 mod format;
 mod fp4;
 mod pack;
@@ -71,6 +72,10 @@ impl Layout for CompressedTensors {
         ]
     }
 
+    fn codes(&self) -> &'static [&'static str] {
+        &self.parts()[..2]
+    }
+
     fn outputs(
         &self,
         base: &str,
@@ -87,7 +92,13 @@ impl Layout for CompressedTensors {
         self.format(scheme).outputs(place, scale_dtype, by_index)
     }
 
-    fn encode(&self, base: &str, matrix: &QuantizedMatrix, scheme: &Scheme) -> Result<Vec<Tensor>> {
+    fn encode(
+        &self,
+        base: &str,
+        matrix: &QuantizedMatrix,
+        scheme: &Scheme,
+        _dtype: Dtype,
+    ) -> Result<Vec<Tensor>> {
         let shape = (matrix.rows, matrix.cols);
         self.fits(scheme, shape.0, shape.1)?;
         matrix.validate()?;

@@ -64,7 +64,7 @@ proptest! {
         let scheme = Scheme::weights(bits, group, symmetric);
         let dtype = [Dtype::F32, Dtype::F16, Dtype::BF16][dtype];
         let matrix = sample(&scheme, rows, cols, dtype, by_index);
-        let tensors = LAYOUT.encode(BASE, &matrix, &scheme).unwrap();
+        let tensors = LAYOUT.encode(BASE, &matrix, &scheme, Dtype::F32).unwrap();
         let planned = LAYOUT.outputs(BASE, &scheme, (rows, cols), dtype, by_index);
         for (t, p) in tensors.iter().zip(&planned) {
             prop_assert_eq!((&t.name, t.dtype, &t.shape), (&p.name, p.dtype, &p.shape));
@@ -73,7 +73,7 @@ proptest! {
         prop_assert_eq!(tensors.len(), planned.len());
         let back = LAYOUT.decode(BASE, &scheme, &tensors).unwrap();
         prop_assert_eq!(&back, &matrix);
-        prop_assert_eq!(LAYOUT.encode(BASE, &back, &scheme).unwrap(), tensors);
+        prop_assert_eq!(LAYOUT.encode(BASE, &back, &scheme, Dtype::F32).unwrap(), tensors);
     }
 }
 
@@ -81,7 +81,7 @@ proptest! {
 fn decode_with(change: impl Fn(&mut Vec<Tensor>)) -> Result<QuantizedMatrix> {
     let scheme = Scheme::weights(4, Group::Run(8), false);
     let matrix = sample(&scheme, 5, 16, Dtype::F32, true);
-    let mut tensors = LAYOUT.encode(BASE, &matrix, &scheme).unwrap();
+    let mut tensors = LAYOUT.encode(BASE, &matrix, &scheme, Dtype::F32).unwrap();
     change(&mut tensors);
     LAYOUT.decode(BASE, &scheme, &tensors)
 }

@@ -12,9 +12,10 @@
 //! Every other setting is a tensor too: numbers I32, flags U8, words U8 with one byte per letter.
 //! Groups down the columns (`axis` 0) are not read. Source: hqq 0.2.8, `core/{quantize,bitpack}.py`.
 
-use super::parts::{
-    FLOATS, Parts, bytes_from_words, named, planned, sizes_from_bytes, words_from_bytes,
-};
+mod packing;
+mod settings;
+
+use super::parts::{FLOATS, Parts, named, planned, sizes_from_bytes, words_from_bytes};
 use super::target::Target;
 use super::{Layout, Resolver, Rule};
 use crate::container::safetensors::Planned;
@@ -23,93 +24,13 @@ use crate::matrix::{Codes, Floats, Integer, QuantizedMatrix, Scales, Values, Zer
 use crate::pack::{words_from_codes, words_len};
 use crate::scheme::{Element, Group, Scheme, ZeroPoint};
 use crate::tensor::{Dtype, Tensor};
+use packing::{Packing, pack, packing, unpack};
 use serde_json::{Value, json};
+use settings::settings;
 
 /// The layout.
 #[derive(Debug)]
 pub struct Hqq;
-
-/// A setting that is stored with every matrix.
-#[derive(Debug)]
-enum Setting {
-    Number(usize),
-    Flag(bool),
-    Word(&'static str),
-}
-
-/// How codes of a width are packed.
-struct Packing {
-    name: &'static str,
-    /// Lines of codes in one line of `W_q`.
-    lines: usize,
-    /// Whether `W_q` is I32 rather than U8.
-    words: bool,
-}
-
-const fn packing(bits: u8) -> Packing {
-    let (name, lines) = match bits {
-        2 => ("2bit_u8", 4),
-        3 => ("3bit_32", 10),
-        4 => ("4bit_u8", 2),
-        _ => ("8bit_u8", 1),
-    };
-    Packing {
-        name,
-        lines,
-        words: bits == 3,
-    }
-}
-
-/// Everything but codes, scales, zeros and the shape.
-fn settings(bits: u8, group: usize, dtype: Dtype) -> Vec<(&'static str, Setting)> {
-    use Setting::{Flag, Number, Word};
-    let compute = match dtype {
-        Dtype::F16 => "torch.float16",
-        Dtype::BF16 => "torch.bfloat16",
-        _ => "torch.float32",
-    };
-    let view = if bits == 3 {
-        "torch.int32"
-    } else {
-        "torch.uint8"
-    };
-    vec![
-        ("axis", Number(1)),
-        ("channel_wise", Flag(true)),
-        ("compute_dtype", Word(compute)),
-        ("encoded_state_dict", Flag(true)),
-        ("group_size", Number(group)),
-        ("nbits", Number(usize::from(bits))),
-        ("offload_meta", Flag(false)),
-        ("optimize", Flag(true)),
-        ("packing", Word(packing(bits).name)),
-        ("quant_scale", Flag(false)),
-        ("quant_zero", Flag(false)),
-        // What the solver starts from; its result is not rounded.
-        ("round_zero", Flag(bits == 4)),
-        ("stores_quant_config", Flag(true)),
-        ("unpack_view_dtype", Word(view)),
-        ("view_as_float", Flag(false)),
-    ]
-}
-
-impl Setting {
-    fn planned(&self, base: &str, name: &str) -> Planned {
-        match self {
-            Self::Number(_) => planned(base, name, Dtype::I32, &[]),
-            Self::Flag(_) => planned(base, name, Dtype::U8, &[]),
-            Self::Word(word) => planned(base, name, Dtype::U8, &[word.len()]),
-        }
-    }
-
-    fn bytes(&self) -> Vec<u8> {
-        match self {
-            Self::Number(n) => (*n as u32).to_le_bytes().to_vec(),
-            Self::Flag(flag) => vec![u8::from(*flag)],
-            Self::Word(word) => word.as_bytes().to_vec(),
-        }
-    }
-}
 
 impl Layout for Hqq {
     fn name(&self) -> &'static str {
@@ -195,7 +116,13 @@ impl Layout for Hqq {
         all
     }
 
-    fn encode(&self, base: &str, matrix: &QuantizedMatrix, scheme: &Scheme) -> Result<Vec<Tensor>> {
+    fn encode(
+        &self,
+        base: &str,
+        matrix: &QuantizedMatrix,
+        scheme: &Scheme,
+        _dtype: Dtype,
+    ) -> Result<Vec<Tensor>> {
         let shape = (matrix.rows, matrix.cols);
         self.fits(scheme, shape.0, shape.1)?;
         matrix.validate()?;
@@ -353,46 +280,4 @@ fn check_settings(parts: &Parts<'_>, scheme: &Scheme, cols: usize) -> Result<()>
         }
     }
     Ok(())
-}
-
-/// Where line `i` of `n` lies: the line of `W_q` and the bit at which it starts.
-fn place(i: usize, n: usize, bits: u8) -> (usize, usize) {
-    let Packing { lines, .. } = packing(bits);
-    let step = n.div_ceil(lines);
-    (i % step, (lines - 1 - i / step) * usize::from(bits))
-}
-
-fn pack(codes: &[u8], bits: u8, group: usize) -> Vec<u8> {
-    let n = codes.len() / group;
-    let Packing { lines, words, .. } = packing(bits);
-    let mut packed = vec![0u32; n.div_ceil(lines) * group];
-    for (i, line) in codes.chunks_exact(group).enumerate() {
-        let (to, shift) = place(i, n, bits);
-        for (word, code) in packed[to * group..][..group].iter_mut().zip(line) {
-            *word |= u32::from(*code) << shift;
-        }
-    }
-    if words {
-        bytes_from_words(&packed)
-    } else {
-        packed.iter().map(|w| *w as u8).collect()
-    }
-}
-
-fn unpack(bytes: &[u8], bits: u8, group: usize, count: usize) -> Vec<u8> {
-    let n = count / group;
-    let packed: Vec<u32> = if packing(bits).words {
-        words_from_bytes(bytes)
-    } else {
-        bytes.iter().map(|b| u32::from(*b)).collect()
-    };
-    let mask = (1u32 << bits) - 1;
-    let mut codes = vec![0; count];
-    for (i, line) in codes.chunks_exact_mut(group).enumerate() {
-        let (from, shift) = place(i, n, bits);
-        for (code, word) in line.iter_mut().zip(&packed[from * group..][..group]) {
-            *code = (word >> shift & mask) as u8;
-        }
-    }
-    codes
 }

@@ -1,0 +1,178 @@
+//! Names of a checkpoint's tensors in GGUF, and what happens to their values on the way.
+
+use super::family::Family;
+use crate::error::{Code, Error, Result};
+
+/// Modules outside the blocks.
+const OUTSIDE: &[(&str, &str)] = &[
+    ("model.embed_tokens", "token_embd"),
+    ("model.norm", "output_norm"),
+    ("lm_head", "output"),
+];
+
+/// Modules inside a block, `{}` for the number of an expert.
+const BLOCK: &[(&str, &str)] = &[
+    ("input_layernorm", "attn_norm"),
+    ("self_attn.q_proj", "attn_q"),
+    ("self_attn.k_proj", "attn_k"),
+    ("self_attn.v_proj", "attn_v"),
+    ("self_attn.o_proj", "attn_output"),
+    ("self_attn.q_norm", "attn_q_norm"),
+    ("self_attn.k_norm", "attn_k_norm"),
+    ("post_attention_layernorm", "ffn_norm"),
+    ("mlp.gate_proj", "ffn_gate"),
+    ("mlp.up_proj", "ffn_up"),
+    ("mlp.down_proj", "ffn_down"),
+    ("mlp.gate", "ffn_gate_inp"),
+    ("mlp.experts.{}.gate_proj", "ffn_gate_exps"),
+    ("mlp.experts.{}.up_proj", "ffn_up_exps"),
+    ("mlp.experts.{}.down_proj", "ffn_down_exps"),
+    ("mlp.shared_expert.gate_proj", "ffn_gate_shexp"),
+    ("mlp.shared_expert.up_proj", "ffn_up_shexp"),
+    ("mlp.shared_expert.down_proj", "ffn_down_shexp"),
+    ("mlp.shared_expert_gate", "ffn_gate_inp_shexp"),
+];
+
+/// Where a tensor of a checkpoint goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The name in GGUF.
+    pub name: String,
+    /// The expert whose slice of the tensor it is.
+    pub expert: Option<usize>,
+}
+
+/// What happens to a tensor's values.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Change {
+    /// Nothing.
+    None,
+    /// Rows of every head, this many each, are reordered for rotary pairs that are neighbours.
+    Permute(usize),
+    /// This is added to every value.
+    Add(f32),
+}
+
+/// A number in a name; `name` when it is not below `end`, so that no arithmetic with it can wrap.
+fn number(text: &str, end: usize, name: &str) -> Result<usize> {
+    let plain = text.len() <= 6 && text.bytes().all(|b| b.is_ascii_digit());
+    let found = plain.then(|| text.parse().ok()).flatten();
+    found.filter(|n| *n < end).ok_or_else(|| {
+        let what = format!("tensor {name:?} is of number {text}, there are {end}");
+        Error::new(Code::Name, what).remedy("config.json and the weights are of different models")
+    })
+}
+
+/// The target of a tensor; none for buffers that are computed again, `unsupported` with the name
+/// for tensors that GGUF has no name for.
+///
+/// `layers` and `experts` bound the numbers in names.
+pub fn target(
+    family: &Family,
+    name: &str,
+    layers: usize,
+    experts: usize,
+) -> Result<Option<Target>> {
+    if name.ends_with("rotary_emb.inv_freq") || (family.headless && name == "lm_head.weight") {
+        return Ok(None);
+    }
+    let unknown = || {
+        let what = format!("GGUF has no name for tensor {name:?} of {}", family.arch);
+        Error::new(Code::Unsupported, what)
+            .remedy("if the checkpoint is quantized, decode it first; it must be of a plain model")
+    };
+    let (module, suffix) = name.rsplit_once('.').ok_or_else(unknown)?;
+    if suffix != "weight" && suffix != "bias" {
+        return Err(unknown());
+    }
+    if let Some((_, to)) = OUTSIDE.iter().find(|(from, _)| *from == module) {
+        let name = format!("{to}.{suffix}");
+        return Ok(Some(Target { name, expert: None }));
+    }
+    let inside = module.strip_prefix("model.layers.").ok_or_else(unknown)?;
+    let (layer, module) = inside.split_once('.').ok_or_else(unknown)?;
+    let layer = number(layer, layers, name)?;
+    for (from, to) in family.names.iter().chain(BLOCK) {
+        let expert = match from.split_once("{}") {
+            None if *from == module => None,
+            Some((before, after)) => {
+                let middle = module.strip_prefix(before);
+                match middle.and_then(|m| m.strip_suffix(after)) {
+                    Some(digits) => Some(number(digits, experts, name)?),
+                    None => continue,
+                }
+            }
+            None => continue,
+        };
+        let name = format!("blk.{layer}.{to}.{suffix}");
+        return Ok(Some(Target { name, expert }));
+    }
+    Err(unknown())
+}
+
+/// What happens to the values of a tensor with the given GGUF name.
+pub fn change(family: &Family, name: &str, head_dim: usize) -> Change {
+    let part =
+        |p: &str| name.ends_with(&format!(".{p}.weight")) || name.ends_with(&format!(".{p}.bias"));
+    if family.permute && (part("attn_q") || part("attn_k")) {
+        return Change::Permute(head_dim);
+    }
+    if family.norm_offset != 0.0 && name.ends_with("norm.weight") {
+        return Change::Add(family.norm_offset);
+    }
+    Change::None
+}
+
+impl Change {
+    /// Rows that can only be changed together.
+    pub fn granule(self) -> usize {
+        match self {
+            Change::Permute(height) => height,
+            Change::None | Change::Add(_) => 1,
+        }
+    }
+
+    /// Applies the change to `values`, whose rows are `cols` wide; `shape` unless they are whole
+    /// granules.
+    pub fn apply(self, values: &mut Vec<f32>, cols: usize) -> Result<()> {
+        self.run(values, cols, 1.0)
+    }
+
+    /// Takes the change back.
+    pub fn undo(self, values: &mut Vec<f32>, cols: usize) -> Result<()> {
+        self.run(values, cols, -1.0)
+    }
+
+    fn run(self, values: &mut Vec<f32>, cols: usize, sign: f32) -> Result<()> {
+        match self {
+            Change::None => Ok(()),
+            Change::Add(offset) => {
+                values.iter_mut().for_each(|v| *v += sign * offset);
+                Ok(())
+            }
+            Change::Permute(height) => permute(values, height, cols, sign < 0.0),
+        }
+    }
+}
+
+/// Row `half · d/2 + i` of a head of width d becomes row `2i + half`, or the other way round.
+fn permute(values: &mut Vec<f32>, height: usize, cols: usize, back: bool) -> Result<()> {
+    let rows = values.len() / cols.max(1);
+    if height < 2 || height % 2 != 0 || !rows.is_multiple_of(height) {
+        let what = format!("{rows} rows are no heads of {height} rows in pairs");
+        return Err(Error::new(Code::Shape, what));
+    }
+    let pairs = height / 2;
+    let mut out = Vec::with_capacity(values.len());
+    for row in 0..rows {
+        let (head, at) = (row / height, row % height);
+        let from = if back {
+            2 * (at % pairs) + at / pairs
+        } else {
+            at % 2 * pairs + at / 2
+        };
+        out.extend_from_slice(&values[(head * height + from) * cols..][..cols]);
+    }
+    *values = out;
+    Ok(())
+}

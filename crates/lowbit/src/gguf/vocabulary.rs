@@ -1,0 +1,293 @@
+//! Keys of a tokenizer, from tokenizer.json and what lies beside it.
+//!
+//! Source: the keys that llama.cpp reads and what its converter puts there. The name of the
+//! pre-tokenizer is found by the expression that tokenizer.json splits with, not by encoding a
+//! check text: whoever splits alike is alike.
+
+use super::special;
+use super::value::{Array, Metadata, Value};
+use crate::error::{Code, Error, Result};
+use serde_json::Value as Json;
+
+/// What a token is to a loader.
+const NORMAL: i32 = 1;
+const UNKNOWN: i32 = 2;
+const CONTROL: i32 = 3;
+const USER_DEFINED: i32 = 4;
+const UNUSED: i32 = 5;
+const BYTE: i32 = 6;
+
+/// Most tokens of a vocabulary.
+const TOKENS_MAX: usize = 1 << 24;
+/// Score of tokens that no merge makes.
+const NO_SCORE: f32 = -1000.0;
+
+/// The files that describe a tokenizer.
+#[derive(Debug, Clone, Copy)]
+pub struct Files<'a> {
+    /// tokenizer.json.
+    pub tokenizer: &'a Json,
+    /// tokenizer_config.json.
+    pub config: Option<&'a Json>,
+    /// config.json of the model, for ids of special tokens.
+    pub model: &'a Json,
+    /// chat_template.jinja.
+    pub template: Option<&'a str>,
+    /// Name of the pre-tokenizer, when the caller knows better.
+    pub pre: Option<&'a str>,
+}
+
+/// Expressions that tokenizer.json splits with, and the names of what splits alike.
+const SPLITS: &[(&str, &str)] = &[
+    (
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        "qwen2",
+    ),
+    (
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        "llama-bpe",
+    ),
+    (
+        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        "tekken",
+    ),
+    (
+        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        "gpt-4o",
+    ),
+];
+
+fn bad(what: impl Into<String>) -> Error {
+    Error::new(Code::Tokenizer, what).at("tokenizer.json")
+}
+
+/// One token.
+#[derive(Clone)]
+pub(super) struct Token {
+    pub(super) text: String,
+    kind: i32,
+    score: f32,
+}
+
+/// Tokens by id.
+pub(super) struct Vocabulary(pub(super) Vec<Option<Token>>);
+
+impl Vocabulary {
+    fn put(&mut self, id: &Json, token: Token) -> Result<()> {
+        let id = id.as_u64().filter(|id| *id < TOKENS_MAX as u64);
+        let id = id.ok_or_else(|| bad(format!("token {:?} has no usable id", token.text)))?;
+        let id = id as usize;
+        if id >= self.0.len() {
+            self.0.resize(id + 1, None);
+        }
+        self.0[id] = Some(token);
+        Ok(())
+    }
+
+    /// The token of a given text.
+    pub(super) fn id(&self, text: &str) -> Option<usize> {
+        let is = |t: &Option<Token>| t.as_ref().is_some_and(|t| t.text == text);
+        self.0.iter().position(is)
+    }
+}
+
+/// Sets the keys of the tokenizer; `rows` is how many rows the embedding has, which the tokens are
+/// filled up to.
+///
+/// `tokenizer` when the files are not usable or have more tokens than rows, `unsupported` for
+/// kinds of tokenizers and pre-tokenizers that have no name here.
+pub fn set(m: &mut Metadata, files: &Files<'_>, rows: usize) -> Result<()> {
+    let model = files
+        .tokenizer
+        .get("model")
+        .ok_or_else(|| bad("model is missing"))?;
+    let kind = model.get("type").and_then(Json::as_str).unwrap_or("BPE");
+    let vocab = model.get("vocab").and_then(Json::as_object);
+    let (Some(vocab), "BPE") = (vocab, kind) else {
+        let what = format!("tokenizers of type {kind} have no GGUF form here");
+        return Err(Error::new(Code::Unsupported, what).at("tokenizer.json"));
+    };
+    let bytes = model.get("byte_fallback").and_then(Json::as_bool) == Some(true);
+    let merges = merges(model)?;
+    let mut tokens = Vocabulary(Vec::new());
+    for (text, id) in vocab {
+        let kind = match text.as_str() {
+            "<unk>" if bytes => UNKNOWN,
+            t if bytes && t.len() == 6 && t.starts_with("<0x") && t.ends_with('>') => BYTE,
+            _ => NORMAL,
+        };
+        let token = Token {
+            text: text.clone(),
+            kind,
+            score: NO_SCORE,
+        };
+        tokens.put(id, token)?;
+    }
+    added(&mut tokens, files.tokenizer)?;
+    if tokens.0.len() > rows {
+        let what = format!("{} tokens for an embedding of {rows} rows", tokens.0.len());
+        return Err(bad(what));
+    }
+    tokens.0.resize(rows, None);
+    m.set_string("tokenizer.ggml.model", if bytes { "llama" } else { "gpt2" });
+    let pre = match files.pre {
+        Some(pre) => pre,
+        None if bytes => "default",
+        None => pre_name(files.tokenizer)?,
+    };
+    m.set_string("tokenizer.ggml.pre", pre);
+    if bytes {
+        score(&mut tokens, &merges);
+        let scores = tokens
+            .0
+            .iter()
+            .map(|t| t.as_ref().map_or(NO_SCORE, |t| t.score));
+        m.set(
+            "tokenizer.ggml.scores",
+            Value::Array(Array::F32(scores.collect())),
+        );
+    } else {
+        let joined = merges.iter().map(|(a, b)| format!("{a} {b}")).collect();
+        m.set("tokenizer.ggml.merges", Value::Array(Array::String(joined)));
+    }
+    special::set(m, &tokens, files);
+    put_tokens(m, tokens);
+    Ok(())
+}
+
+fn put_tokens(m: &mut Metadata, tokens: Vocabulary) {
+    let kinds = tokens
+        .0
+        .iter()
+        .map(|t| t.as_ref().map_or(UNUSED, |t| t.kind));
+    m.set(
+        "tokenizer.ggml.token_type",
+        Value::Array(Array::I32(kinds.collect())),
+    );
+    let texts = tokens.0.into_iter().enumerate();
+    let texts = texts.map(|(id, t)| t.map_or_else(|| format!("[PAD{id}]"), |t| t.text));
+    m.set(
+        "tokenizer.ggml.tokens",
+        Value::Array(Array::String(texts.collect())),
+    );
+}
+
+/// Merges as pairs, from either form that tokenizer.json has them in; spaces inside of parts are
+/// written as the letter that stands for a space.
+fn merges(model: &Json) -> Result<Vec<(String, String)>> {
+    let list = model.get("merges").and_then(Json::as_array);
+    let list = list.ok_or_else(|| bad("merges are missing"))?;
+    let part = |text: &str| text.replace(' ', "Ġ");
+    let pair = |merge: &Json| match merge {
+        Json::String(text) => {
+            let (a, b) = text.split_once(' ')?;
+            Some((a.to_string(), b.to_string()))
+        }
+        Json::Array(parts) => match parts.as_slice() {
+            [Json::String(a), Json::String(b)] => Some((part(a), part(b))),
+            _ => None,
+        },
+        _ => None,
+    };
+    let pairs = list
+        .iter()
+        .map(|m| pair(m).ok_or_else(|| bad(format!("merge {m} is no pair"))));
+    pairs.collect()
+}
+
+/// Tokens that were added to the vocabulary or are special in it.
+fn added(tokens: &mut Vocabulary, tokenizer: &Json) -> Result<()> {
+    let list = tokenizer.get("added_tokens").and_then(Json::as_array);
+    for token in list.into_iter().flatten() {
+        let text = token.get("content").and_then(Json::as_str);
+        let (Some(text), Some(id)) = (text, token.get("id")) else {
+            return Err(bad(format!("added token {token} has no content or id")));
+        };
+        let special = token.get("special").and_then(Json::as_bool) == Some(true);
+        let kind = if text == "<unk>" {
+            UNKNOWN
+        } else if special || looks_special(text) {
+            CONTROL
+        } else {
+            USER_DEFINED
+        };
+        let text = if kind == USER_DEFINED {
+            text.replace('▁', " ")
+        } else {
+            text.to_string()
+        };
+        let token = Token {
+            text,
+            kind,
+            score: NO_SCORE,
+        };
+        tokens.put(id, token)?;
+    }
+    Ok(())
+}
+
+/// Tokens that some models forgot to mark.
+fn looks_special(text: &str) -> bool {
+    let within = |start: &str, end: &str| text.starts_with(start) && text.ends_with(end);
+    within("<|", "|>")
+        || within("<｜", "｜>")
+        || within("<unused", ">")
+        || text == "<pad>"
+        || text == "<mask>"
+}
+
+/// Scores for loaders that merge by score: the earlier the merge, the higher.
+fn score(tokens: &mut Vocabulary, merges: &[(String, String)]) {
+    let ids: std::collections::HashMap<String, usize> = tokens
+        .0
+        .iter()
+        .enumerate()
+        .filter_map(|(id, t)| t.as_ref().map(|t| (t.text.clone(), id)))
+        .collect();
+    for (rank, (a, b)) in merges.iter().enumerate().rev() {
+        // Merges of the byte-fallback kind have no letter for spaces to undo.
+        let whole = format!("{a}{b}");
+        if let Some(token) = ids.get(&whole).and_then(|id| tokens.0[*id].as_mut()) {
+            token.score = -(rank as f32);
+        }
+    }
+}
+
+/// The steps of a pre-tokenizer, one behind the other.
+fn steps(tokenizer: &Json) -> Vec<&Json> {
+    match tokenizer.get("pre_tokenizer") {
+        None | Some(Json::Null) => Vec::new(),
+        Some(step) => match step.get("pretokenizers").and_then(Json::as_array) {
+            Some(steps) => steps.iter().collect(),
+            None => vec![step],
+        },
+    }
+}
+
+fn pre_name(tokenizer: &Json) -> Result<&'static str> {
+    let steps = steps(tokenizer);
+    let is = |step: &Json, name: &str| step.get("type").and_then(Json::as_str) == Some(name);
+    let expression = |step: &Json| {
+        let found = step.get("pattern")?.get("Regex")?.as_str()?;
+        SPLITS
+            .iter()
+            .find(|(e, _)| *e == found)
+            .map(|(_, name)| *name)
+    };
+    if let Some(name) = steps.iter().find_map(|s| expression(s)) {
+        return Ok(name);
+    }
+    let splits = steps.iter().any(|s| is(s, "Split"));
+    let digits = steps.iter().any(|s| is(s, "Digits"));
+    let plain =
+        |s: &&Json| is(s, "ByteLevel") && s.get("use_regex").and_then(Json::as_bool) != Some(false);
+    match (splits, digits, steps.iter().any(plain)) {
+        (false, false, true) => Ok("gpt-2"),
+        (false, true, true) => Ok("smollm"),
+        _ => {
+            let what = "the pre-tokenizer has no name here";
+            let error = Error::new(Code::Unsupported, what).at("tokenizer.json");
+            Err(error.remedy("name it as llama.cpp does, with --tokenizer-pre"))
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! How a checkpoint says it is quantized, from its config and the headers of its files.
+
+use super::models::tensors;
+use super::parse::parse;
+use crate::error::Result;
+use crate::layout::{self, Resolver};
+use crate::model::load::TensorInfo;
+use crate::scheme::Scheme;
+use crate::tensor::checked_bytes;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A checkpoint without its data.
+#[derive(Debug, Deserialize)]
+struct Description {
+    config: Value,
+    tensors: Vec<Value>,
+}
+
+/// JSON `{ format, problem, tensors: [{ scheme, weights, codes }] }`, tensors in the given order.
+///
+/// `format` is null for an original. `problem` says why a quantization cannot be followed; its
+/// tensors count as plain ones. `weights` is how many values of the original a tensor stands for:
+/// 0 for scales and everything else beside the codes.
+pub(super) fn describe(request: &str) -> Result<String> {
+    let request: Description = parse("checkpoint", request)?;
+    let infos = tensors(request.tensors)?;
+    let (resolver, problem) = match layout::detect(&request.config) {
+        Ok(resolver) => (resolver, None),
+        Err(error) => (None, Some(error.to_string())),
+    };
+    let parts = resolver
+        .as_ref()
+        .map_or_else(BTreeMap::new, |r| parts(r, &infos));
+    let row = |info: &TensorInfo| -> Result<Value> {
+        let found = parts.get(&*info.name);
+        let count = info.shape.iter().product::<usize>() as u64;
+        Ok(json!({
+            "scheme": found.map(|part| part.scheme.to_string()),
+            "weights": found.map_or(Ok(count), |part| part.weights(info))?,
+            "codes": found.is_some_and(|part| part.codes),
+        }))
+    };
+    let rows = infos.iter().map(row).collect::<Result<Vec<_>>>()?;
+    let config = &request.config["quantization_config"];
+    let named = config["format"]
+        .as_str()
+        .or(config["quant_method"].as_str());
+    let format = named.or(resolver.as_ref().map(|r| r.layout.name()));
+    Ok(json!({ "format": format, "problem": problem, "tensors": rows }).to_string())
+}
+
+/// A tensor of a quantized matrix.
+struct Part {
+    scheme: Scheme,
+    /// Whether it holds the codes.
+    codes: bool,
+}
+
+impl Part {
+    fn weights(&self, info: &TensorInfo) -> Result<u64> {
+        if !self.codes {
+            return Ok(0);
+        }
+        let bits = u64::from(self.scheme.bits);
+        Ok(8 * checked_bytes(info.dtype, &info.shape)? / bits)
+    }
+}
+
+/// The tensors of quantized matrices by name.
+fn parts<'a>(resolver: &Resolver, infos: &'a [TensorInfo]) -> BTreeMap<&'a str, Part> {
+    let names: BTreeSet<&str> = infos.iter().map(|t| &*t.name).collect();
+    let of_name = |t: &'a TensorInfo| Some((&*t.name, part(resolver, &names, &t.name)?));
+    infos.iter().filter_map(of_name).collect()
+}
+
+fn part(resolver: &Resolver, names: &BTreeSet<&str>, name: &str) -> Option<Part> {
+    let known = resolver.layout.parts();
+    let endings = known.iter().filter_map(|part| {
+        let module = name.strip_suffix(part)?.strip_suffix('.')?;
+        Some((module, *part))
+    });
+    // The longest ending: `weight.absmax` before `absmax`.
+    let (module, part) = endings.max_by_key(|(_, part)| part.len())?;
+    let rule = resolver.rule(module)?;
+    let present: Vec<String> = known
+        .iter()
+        .map(|part| format!("{module}.{part}"))
+        .filter(|name| names.contains(&**name))
+        .collect();
+    // A norm or an embedding has nothing beside its weight.
+    let beside = present.iter().any(|name| !name.ends_with(".weight"));
+    let quantized = beside && rule.layout.is_quantized(&present);
+    quantized.then(|| Part {
+        scheme: rule.scheme,
+        codes: resolver.layout.codes().contains(&part),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn described(config: &Value, tensors: &[(&str, &str, &[usize])]) -> Value {
+        let list: Vec<_> = tensors
+            .iter()
+            .map(|(name, dtype, shape)| json!({ "name": name, "dtype": dtype, "shape": shape }))
+            .collect();
+        let request = json!({ "config": { "quantization_config": config }, "tensors": list });
+        serde_json::from_str(&describe(&request.to_string()).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn tensors_are_told_apart_by_what_lies_beside_them() {
+        let config = json!({
+            "quant_method": "bitsandbytes", "load_in_4bit": true, "bnb_4bit_quant_type": "nf4",
+        });
+        let found = described(
+            &config,
+            &[
+                ("a.weight", "U8", &[4096, 1]),
+                ("a.weight.absmax", "F32", &[128]),
+                ("norm.weight", "F32", &[64]),
+            ],
+        );
+        assert_eq!(found["format"], "bitsandbytes");
+        let tensors = json!([
+            { "scheme": "nf4", "weights": 8192, "codes": true },
+            { "scheme": "nf4", "weights": 0, "codes": false },
+            { "scheme": null, "weights": 64, "codes": false },
+        ]);
+        assert_eq!(found["tensors"], tensors);
+    }
+
+    #[test]
+    fn what_cannot_be_followed_is_described_all_the_same() {
+        let config = json!({ "quant_method": "quark" });
+        let found = described(&config, &[("a.weight", "U8", &[8, 2])]);
+        assert_eq!(found["format"], "quark");
+        assert!(found["problem"].as_str().unwrap().contains("quark"));
+        assert_eq!(found["tensors"][0]["weights"], 16);
+        let original = described(&Value::Null, &[("a.weight", "BF16", &[8, 2])]);
+        assert_eq!(
+            (&original["format"], &original["problem"]),
+            (&Value::Null, &Value::Null)
+        );
+    }
+}

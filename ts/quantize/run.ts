@@ -1,0 +1,146 @@
+/** One call of `quantize`: what does not change during it, and how it is decided. */
+import type { Binding } from '../binding.ts'
+import { type Checkpoint, configOf, openCheckpoint } from '../checkpoint.ts'
+import { errorFrom, throwIfAborted } from '../error.ts'
+import type { Host, Output, Source } from '../host.ts'
+import type { QuantizeOptions } from '../options.ts'
+import { meter } from '../progress.ts'
+import type { Compiled } from '../recipe/compile.ts'
+import type { CoreOptions } from '../recipe/core.ts'
+import {
+  type CalibrationSet,
+  type CalibrationSize,
+  calibrationSize,
+  readCalibration,
+} from './calibration.ts'
+import type { CalibrationInput } from './calibration-files.ts'
+import { promptsOf } from './compare.ts'
+import { drive, type Driven } from './drive.ts'
+import { enginesFor } from './engines.ts'
+import { forecastSeconds } from './forecast.ts'
+import { type Gauge, gauge } from './gauge.ts'
+import { parallelOf } from './parallel.ts'
+import type { CorePlan, QuantizeReport } from './report.ts'
+import {
+  defaultNotes,
+  jobText,
+  needsCalibration,
+  planFrom,
+  recipeOf,
+  settingsOf,
+} from './request.ts'
+
+/** One call, with everything that does not change during it. */
+export interface Run {
+  readonly binding: Binding
+  readonly host: Host
+  readonly options: QuantizeOptions
+  readonly recipe: Compiled | undefined
+  readonly settings: CoreOptions
+  readonly maxShardBytes: number | undefined
+  readonly checkpoint: Checkpoint
+  readonly source: Source
+  readonly size: CalibrationSize | null
+  readonly plan: CorePlan
+  readonly loading: Pick<QuantizeReport, 'engines' | 'tensorParallel'>
+  readonly gauge: Gauge
+  readonly notes: string[]
+}
+
+/** Everything that a user can get wrong surfaces here, before a tensor is read. */
+export async function prepare(
+  binding: Binding,
+  host: Host,
+  source: Source,
+  options: QuantizeOptions,
+): Promise<Run> {
+  promptsOf(options)
+  const recipe = await recipeOf(host, options)
+  const checkpoint = await openCheckpoint(binding, source)
+  const settings = await settingsOf(binding, checkpoint, options, recipe)
+  const size = (await needsCalibration(binding, settings))
+    ? await calibrationSize(host, inputOf(options, recipe), options)
+    : null
+  const maxShardBytes = options.maxShardBytes ?? recipe?.maxShardBytes
+  const decided = { binding, host, options, recipe, maxShardBytes, checkpoint, source, size }
+  const planned = await planWith(decided, settings)
+  const notes = [...defaultNotes(options, recipe, size), ...planned.plan.warnings]
+  return { ...decided, ...planned, gauge: gauge(meter(options), host.memory), notes }
+}
+
+/** What a plan is made from. */
+type Decided = Pick<Run, 'binding' | 'host' | 'options' | 'maxShardBytes' | 'checkpoint' | 'size'>
+
+/** The plan for some settings, and what it means for those who load the result. */
+export async function planWith(
+  decided: Decided,
+  settings: CoreOptions,
+): Promise<Pick<Run, 'settings' | 'plan' | 'loading'>> {
+  const { binding, host, options, checkpoint } = decided
+  const { threads } = host
+  const request = jobText(checkpoint, { ...decided, settings, threads, journal: [] })
+  const plan = await planFrom(binding, request, checkpoint.place)
+  const { layers, ignored, workUnits } = plan
+  const loading = {
+    engines: enginesFor({ format: settings.format, layers, ignored }),
+    tensorParallel: parallelOf(plan, configOf(checkpoint).json),
+  }
+  if (workUnits === undefined) return { settings, plan, loading }
+  const catalog: { host?: { isa?: string } } = JSON.parse(await binding.catalog())
+  const isa = options.isa ?? catalog.host?.isa ?? 'scalar'
+  const seconds = forecastSeconds(workUnits, isa, options.threads ?? threads)
+  return { settings, plan: { ...plan, seconds }, loading }
+}
+
+/** What to calibrate on: what the call says, then the recipe. */
+function inputOf(options: QuantizeOptions, recipe: Compiled | undefined): CalibrationInput {
+  const { calibration = {}, folder } = recipe ?? {}
+  return { given: options.calibration, recipe: calibration, folder }
+}
+
+/** Reads and tokenizes the calibration text, where something looks at it. */
+export async function calibrate(run: Run): Promise<CalibrationSet | undefined> {
+  const { size, checkpoint, host, options, recipe } = run
+  if (!size) return undefined
+  throwIfAborted(options.signal)
+  run.gauge.report({ stage: 'tokenize', done: 0, total: 1 })
+  const set = await readCalibration(host, checkpoint, inputOf(options, recipe), size)
+  run.gauge.report({ stage: 'tokenize', done: 1, total: 1 })
+  run.notes.push(...set.notes)
+  return set
+}
+
+/** Drives the core's job to its end. */
+export async function runJob(
+  run: Run,
+  output: Output,
+  calibration: CalibrationSet | undefined,
+  journal: readonly string[],
+): Promise<Driven> {
+  const { binding, checkpoint, plan } = run
+  const { report } = run.gauge
+  const { signal } = run.options
+  const job = await openJob(run, calibration, journal)
+  try {
+    return await drive({ binding, job, checkpoint, plan, output, signal, report })
+  } finally {
+    await binding.close(job)
+  }
+}
+
+async function openJob(
+  run: Run,
+  calibration: CalibrationSet | undefined,
+  journal: readonly string[],
+): Promise<number> {
+  const { binding, checkpoint } = run
+  const size = calibration ? { samples: calibration.samples, length: calibration.length } : null
+  const text = jobText(checkpoint, { ...run, threads: run.host.threads, size, journal })
+  // A binding in a worker takes the tokens away, and a survey needs them before the job does.
+  const tokens = calibration?.tokens.slice() ?? new Uint32Array(0)
+  try {
+    return await binding.jobOpen(text, tokens)
+  } catch (error) {
+    throw errorFrom(error, 'internal')
+  }
+}
