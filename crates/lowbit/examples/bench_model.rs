@@ -11,7 +11,7 @@
 mod support;
 
 use lowbit::cpu::{Compute, Cpu, Isa};
-use lowbit::kernels::attention::{Heads, Input, attention};
+use lowbit::kernels::attention::{Heads, Input, Rule, attention};
 use std::time::Instant;
 use support::{Checkpoint, Sequence};
 
@@ -71,6 +71,7 @@ fn bench_attention(cpu: &Cpu, m: usize, n: usize) {
             keys: &cached,
             values: &cached,
             heads,
+            rule: Rule::plain(heads.dim),
         };
         attention(cpu, input, &mut out);
     });
