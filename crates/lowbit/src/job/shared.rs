@@ -135,7 +135,7 @@ impl SharedInput {
         let hessian = &self.stats.as_ref().ok_or_else(none)?.hessian;
         let factoring = self
             .factoring
-            .get_or_insert_with(|| Factoring::grouped(hessian, options.order, group, options.damp));
+            .get_or_insert_with(|| Factoring::for_rounding(hessian, &options, group));
         if let Some(factored) = factoring.step(world.cpu, hessian) {
             let work = pace::factor_work(hessian.width());
             world.advance("quantize", world.block(), work);
