@@ -65,7 +65,7 @@ pub(super) fn round_options(options: &Options) -> Result<RoundOptions> {
             damp: options.damp,
             block: options.block,
             order: Order::parse(&options.act_order)?,
-            ..GptqOptions::default()
+            refine: options.refine,
         },
     })
 }
