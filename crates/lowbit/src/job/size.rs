@@ -173,10 +173,10 @@ impl Held {
         chunk_bytes(plan) + self.activations
     }
 
-    /// A factor with its tiles and codes; the matrix that it makes.
+    /// A factor and H, with tiles and codes; the matrix that they make.
     fn rounding(&self, threads: u64) -> u64 {
         let n = self.widest;
-        4 * n * n + threads * 64 * n * 10 + 2 * self.linear + self.copies
+        8 * n * n + threads * 64 * n * 26 + 2 * self.linear + self.copies
     }
 }
 

@@ -128,7 +128,11 @@ impl Rounding {
     /// Rounds some more rows; whether those were the last. `weight` is `[rows, cols]`, finite.
     pub fn step(&mut self, cpu: &Cpu, weight: &Weight, factor: &Factor) -> bool {
         let (rows, cols) = (self.rows, self.cols);
-        let tile_work = (ROWS * cols * cols / 2).max(1);
+        let refined = factor
+            .curvature
+            .as_ref()
+            .map_or(0, |_| 1 + self.options.gptq.refine);
+        let tile_work = (ROWS * cols * cols * (1 + 2 * refined) / 2).max(1);
         let count = (STEP_WORK / tile_work).max(1) * cpu.threads();
         let first = self.next;
         let last = (first + count).min(self.tiles.len());
