@@ -98,7 +98,7 @@ impl Rotation {
                 let (matrix, bias) = matrix_mut(block, *values);
                 let first = matrix.rows - places.value_rows;
                 turn.rows(cpu, &mut matrix.values[first * matrix.cols..], matrix.cols);
-                for bias in bias {
+                if let Some(bias) = bias {
                     turn.columns(cpu, &mut bias[first..], None);
                 }
                 for part in linears {
