@@ -3,114 +3,20 @@
 
 mod support;
 
-use lowbit::container::safetensors;
 use lowbit::cpu::{Compute, Cpu, Isa};
-use lowbit::job::request::{Calibration, Options, TensorEntry};
-use lowbit::job::{Ask, Job, Request};
-use lowbit::model::load::Loader;
-use lowbit::tensor::Tensor;
-use std::collections::BTreeMap;
+use lowbit::job::request::{Calibration, Options};
+use lowbit::model::config::Config;
+use support::quantize::{request, run};
 use support::{Checkpoint, Sequence, root};
 
-const SET: Calibration = Calibration {
-    samples: 4,
-    length: 32,
-};
-
-fn request(checkpoint: &Checkpoint, options: Options) -> Request {
-    let entry = |t: &Tensor| TensorEntry {
-        name: t.name.clone(),
-        dtype: t.dtype.name().into(),
-        shape: t.shape.clone(),
-    };
-    Request {
-        config: checkpoint.source.config.clone(),
-        tensors: checkpoint.tensors.values().map(entry).collect(),
-        options,
-        calibration: Some(SET),
-        journal: Vec::new(),
-        isa: None,
-        threads: None,
-        max_shard_bytes: None,
-        identities: BTreeMap::default(),
-    }
-}
-
-/// Scratch and output files of a job.
-#[derive(Default)]
-struct Files(BTreeMap<String, Vec<u8>>);
-
-impl Files {
-    fn write(&mut self, name: String, offset: u64, bytes: &[u8]) -> Vec<Vec<u8>> {
-        let (file, from) = (self.0.entry(name).or_default(), offset as usize);
-        file.resize(file.len().max(from + bytes.len()), 0);
-        file[from..from + bytes.len()].copy_from_slice(bytes);
-        Vec::new()
-    }
-}
-
-/// Runs a job to its end; what it wrote, as a checkpoint, and its report.
-fn quantized(
-    checkpoint: &Checkpoint,
-    options: Options,
-    cpu: &Cpu,
-) -> (Checkpoint, serde_json::Value) {
-    let vocabulary = Loader::new(&checkpoint.source)
-        .expect("a model")
-        .config()
-        .vocabulary;
-    let tokens = (0..(SET.samples * SET.length) as u32).map(|i| i * 7919 % vocabulary as u32);
-    let mut job = Job::open(&request(checkpoint, options), tokens.collect()).expect("a plan");
-    let config = job.plan().config.clone();
-    let (mut scratch, mut output) = (Files::default(), Files::default());
-    let source = |name: &String| checkpoint.tensors[name].bytes.clone();
-    let part = |bytes: &[u8], offset: u64, len: u64| {
-        vec![bytes[offset as usize..(offset + len) as usize].to_vec()]
-    };
-    let mut answer = Vec::new();
-    let report = loop {
-        answer = match job.poll(cpu, std::mem::take(&mut answer)).expect("a step") {
-            Ask::Done { report } => break report,
-            Ask::Read { tensors } => tensors.iter().map(source).collect(),
-            Ask::ReadRange {
-                tensor,
-                offset,
-                len,
-            } => part(&source(&tensor), offset, len),
-            Ask::ReadScratch { name, offset, len } => part(&scratch.0[&name], offset, len),
-            Ask::ReadOutput { name, offset, len } => part(&output.0[&name], offset, len),
-            Ask::WriteScratch {
-                name,
-                offset,
-                bytes,
-            } => scratch.write(name, offset, &bytes),
-            Ask::Write {
-                name,
-                offset,
-                bytes,
-                ..
-            } => output.write(name, offset, &bytes),
-            Ask::Journal { .. } | Ask::Work(_) => Vec::new(),
-        };
-    };
-    let mut written = checkpoint.clone();
-    written.tensors.clear();
-    written.source.config = config;
-    for file in output.0.values() {
-        let header = safetensors::parse(file, file.len() as u64).expect("a header");
-        for e in header.entries {
-            let at = (header.data_start + e.begin) as usize..(header.data_start + e.end) as usize;
-            let (name, dtype, shape, bytes) = (e.name, e.dtype, e.shape, file[at].to_vec());
-            written.add(Tensor {
-                name,
-                dtype,
-                shape,
-                bytes,
-            });
-        }
-    }
-    written.list();
-    (written, serde_json::from_str(&report).expect("a report"))
+/// Runs a job on 4 × 32 tokens; what it wrote, and its report.
+fn quantized(source: &Checkpoint, options: Options, cpu: &Cpu) -> (Checkpoint, serde_json::Value) {
+    let (samples, length) = (4, 32);
+    let mut request = request(source, options);
+    request.calibration = Some(Calibration { samples, length });
+    let config = Config::from_json(&source.source.config).expect("a config");
+    let tokens = (0..(samples * length) as u32).map(|i| i * 7919 % config.vocabulary as u32);
+    run(source, cpu, &request, tokens.collect())
 }
 
 /// Names of `models/tiny-*`.

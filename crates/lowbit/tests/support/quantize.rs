@@ -38,7 +38,17 @@ type Files = BTreeMap<String, Vec<u8>>;
 
 /// Runs a job in memory and gives the written checkpoint with the report.
 pub(crate) fn quantize(source: &Checkpoint, cpu: &Cpu, options: Options) -> (Checkpoint, Value) {
-    let mut job = Job::open(&request(source, options), calibration_tokens()).expect("a plan");
+    run(source, cpu, &request(source, options), calibration_tokens())
+}
+
+/// The same with a request and tokens of one's own.
+pub(crate) fn run(
+    source: &Checkpoint,
+    cpu: &Cpu,
+    request: &Request,
+    tokens: Vec<u32>,
+) -> (Checkpoint, Value) {
+    let mut job = Job::open(request, tokens).expect("a plan");
     let (mut files, mut scratch) = (Files::new(), Files::new());
     let part =
         |bytes: &[u8], from: u64, len: u64| vec![bytes[from as usize..][..len as usize].to_vec()];
