@@ -3,6 +3,7 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { createApi } from '../ts/api.ts'
 import { nodeHost } from '../ts/host.node.ts'
+import type { Progress } from '../ts/options.ts'
 import { sha256 } from '../ts/sha256.ts'
 import { fsStore } from '../ts/store/fs.ts'
 import { memoryStore } from '../ts/store/memory.ts'
@@ -23,7 +24,11 @@ test('calibrate: dirty English and Chinese give the same bytes twice, half of ea
   })
   const options = { ...small, mix: { zh: 1, en: 1 } }
   const [a, b] = [join(root, 'a/set.jsonl'), join(root, 'b/set.jsonl')]
-  const report = await api.calibrate([data], { ...options, out: a })
+  const seen: Progress[] = []
+  const onProgress = (progress: Progress): void => void seen.push(progress)
+  const report = await api.calibrate([data], { ...options, out: a, onProgress })
+  t.deepEqual([...new Set(seen.map(({ stage }) => stage))], ['read', 'tokenize'])
+  t.true(seen.every(({ done, total }) => done <= total))
   await api.calibrate([data], { ...options, out: b })
   for (const name of ['set.jsonl', 'set.manifest.json']) {
     t.deepEqual(await readFile(join(root, 'a', name)), await readFile(join(root, 'b', name)))

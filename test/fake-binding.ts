@@ -4,7 +4,7 @@
  */
 import { setTimeout as pause } from 'node:timers/promises'
 import type { Binding, Scored } from '../ts/binding.ts'
-import { ask, fail, FakeJob, type Json, planOf, type Request } from './fake-job.ts'
+import { ask, fail, FakeJob, type Json, planOf, type Request, type Tensor } from './fake-job.ts'
 
 /** How the fake behaves; everything may be left out. */
 export interface Fake {

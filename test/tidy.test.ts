@@ -108,6 +108,25 @@ test('only the Node side of ts/ knows Node', (t) => {
   t.deepEqual(offenders(script, isBad), [])
 })
 
+test('the import maps of pages know what a page imports', (t) => {
+  const inPages = script.filter(
+    (file) => !/^ts\/(cli\/|index\.node|native\.|host\.node)/.test(file),
+  )
+  const found = (pattern: RegExp): string[] =>
+    inPages.flatMap((file) => [...text(file).matchAll(pattern)].map(([, name = '']) => name))
+  // Types are gone in a page, and files of ours begin with a dot.
+  const always = found(/^(?:import (?!type)|\} )[^;]*?from '([^.'][^:']*)'$/gm)
+  const later = found(/\bimport\('([^.'][^']*)'\)/g)
+  t.true(always.length > 3 && later.length > 1)
+  const missing = (page: string, names: readonly string[]): string[] =>
+    names.filter((name) => !text(page).includes(`"${name}": "/node_modules/`))
+  t.deepEqual(missing('test/browser/page.html', [...always, ...later]), [])
+  // The example makes no calibration set, for which these are loaded.
+  const sets = new Set(['entities', 'htmlparser2', 'hyparquet'])
+  const shown = always.filter((name) => !sets.has(name))
+  t.deepEqual(missing('examples/browser/index.html', shown), [])
+})
+
 test('the core does no input or output and reads no clock', (t) => {
   const outside = /\bstd::(fs|net|process|io|env::(?!consts))\b|\b(Instant|SystemTime)::now\b/
   t.deepEqual(

@@ -162,13 +162,14 @@ function* samplesOf(
 ): Generator<Sample> {
   const { settings, tally, report } = run
   const { length, pack } = settings
+  let done = 0
   const packing = {
     length,
     pack,
     onDocument(tokens: number) {
       tally.lengths.push(tokens)
       throwIfAborted(run.signal)
-      report({ stage: 'tokenize', done: tally.lengths.length, total: candidates.length })
+      report({ stage: 'tokenize', done: ++done, total: candidates.length })
     },
     onShort: () => tally.drop('shorter than a sample'),
   }

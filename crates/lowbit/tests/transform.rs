@@ -10,7 +10,7 @@ use lowbit::model::arch::ARCHS;
 use lowbit::model::ops::Part;
 use lowbit::session::random::Pcg32;
 use lowbit::tensor::Dtype;
-use lowbit::transform::{Producer, Rotation, fold, mappings};
+use lowbit::transform::{Rotation, fold, mappings};
 use support::floats::{Floats, with_outliers};
 use support::{Checkpoint, Sequence, root};
 
@@ -59,9 +59,20 @@ fn scale(floats: &mut Floats, stored: Dtype) {
             let n = floats.blocks[layer].matrix(mapping.consumers[0]).0.cols;
             let mut draw = |_| 2f64.powf(4.0 * random.next_f64() - 2.0) as f32;
             let scales: Vec<f32> = (0..n).map(&mut draw).collect();
-            fold(&mut floats.blocks[layer], &mapping, &scales, stored, 0.0);
+            let offset = floats.config.arch().norm_offset;
+            fold(&mut floats.blocks[layer], &mapping, &scales, stored, offset);
         }
     }
+}
+
+/// Rounding to bf16 costs little, unless it sends a token to another expert: then logits jump.
+fn assert_rounded(original: &Floats, what: &str, loss: f32) {
+    let limit = if original.config.experts.is_some() {
+        1.0
+    } else {
+        0.05
+    };
+    assert!(loss <= limit, "{what} in bf16: {loss:e}");
 }
 
 #[test]
@@ -92,7 +103,7 @@ fn every_architecture_has_a_checkpoint_and_keeps_its_function_when_scaled() {
         let (exact, rounded) = (loss(Dtype::F32), loss(Dtype::BF16));
         println!("{name} scaled: {exact:.1e} in f32, {rounded:.1e} stored in bf16");
         assert!(exact <= 1e-4, "{name}: {exact:e}");
-        assert!(rounded <= 0.05, "{name} in bf16: {rounded:e}");
+        assert_rounded(&original, name, rounded);
     }
 }
 
@@ -136,7 +147,7 @@ fn every_architecture_keeps_its_function_when_rotated_or_says_why_not() {
             let rounded = distance(&logits(&cpu, &floats), &wanted);
             println!("{name} {what}: {exact:.1e} in f32, {rounded:.1e} stored in bf16");
             assert!(exact <= 1e-4, "{name} {what}: {exact:e}");
-            assert!(rounded <= 0.05, "{name} {what} in bf16: {rounded:e}");
+            assert_rounded(&original, &format!("{name} {what}"), rounded);
         }
     }
 }
@@ -147,9 +158,10 @@ fn grouped_queries_and_head_norms_have_no_mapping() {
         let floats = Floats::open(&checkpoint);
         let config = &floats.config;
         let all = mappings(config, 0);
-        let grouped = config.heads != config.kv_heads;
-        let from_values = |m: &&lowbit::transform::Mapping| m.producer == Producer::Rows(Part::V);
-        assert_eq!(all.iter().any(|m| from_values(&m)), !grouped, "{name}");
+        // Values that come from a narrow vector are put together, not projected.
+        let grouped = config.heads != config.kv_heads || config.latent.is_some();
+        let has = |part| all.iter().any(|m| m.consumers.contains(&part));
+        assert_eq!(has(Part::O), !grouped, "{name}");
         for mapping in &all {
             for part in &mapping.consumers {
                 let times = all.iter().filter(|m| m.consumers.contains(part)).count();

@@ -19,6 +19,8 @@ impl Plan {
     pub fn to_json(&self) -> Value {
         let file = |f: &File| json!({ "file": f.name, "bytes": f.bytes });
         let sizes = &self.sizes;
+        let stages = sizes.memory_stages.iter();
+        let stages: Map<_, _> = stages.map(|(s, b)| ((*s).into(), json!(b))).collect();
         let kind = match self.budget {
             Some(_) => "sensitivity",
             None => "quantize",
@@ -33,6 +35,7 @@ impl Plan {
             "bitsPerWeight": sizes.bits_per_weight,
             "modelBitsPerWeight": sizes.model_bits_per_weight,
             "memoryPeakBytes": sizes.memory_peak_bytes,
+            "memoryStages": stages,
             "scratchBytes": sizes.scratch_bytes,
             "outputBytes": sizes.output_bytes,
             "needsCalibration": self.calibration.is_some(),

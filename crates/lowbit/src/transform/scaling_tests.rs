@@ -108,7 +108,7 @@ fn loud_channels_get_finer_steps_for_any_number_of_threads() {
         assert_eq!(outcome, threaded);
         assert!(outcome.flagged.is_none(), "{:?}", outcome.flagged);
         let (before, after) = (outcome.loss_before, outcome.loss_after);
-        assert!(after < 0.5 * before, "{scheme}: {after} of {before}");
+        assert!(after < 0.7 * before, "{scheme}: {after} of {before}");
         assert!(outcome.scales[20] > outcome.scales[21]);
     }
 }
