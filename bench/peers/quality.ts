@@ -8,7 +8,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { CALIBRATION, EVALUATION, lowbit, markdown, MODEL, record } from './tools.ts'
+import { CALIBRATION, EVALUATION, lowbit, markdown, MODEL, readRecord, record } from './tools.ts'
 
 /** Ours may be at most this many times the peer's. */
 const BAR = 1.03
@@ -162,25 +162,15 @@ function tableOf(rows: readonly Row[]): string {
   ])
 }
 
-const { values, positionals } = parseArgs({
-  options: { record: { type: 'boolean', default: false } },
-  allowPositionals: true,
-})
-const scratch = mkdtempSync(join(tmpdir(), 'lowbit-peers-'))
-const rows: Row[] = []
-try {
-  for (const row of plannedRows(peersOf(readFileSync(join(MODEL, 'README.md'), 'utf8')))) {
-    if (positionals.length > 0 && !positionals.some((word) => row.name.includes(word))) continue
-    const done = await measured(row, join(scratch, 'out'))
-    console.error(`${done.name}: ${verdict(done)} ${done.ours?.meanKld.toFixed(6) ?? ''}`)
-    rows.push(done)
-  }
-} finally {
-  rmSync(scratch, { recursive: true, force: true })
+/** Rows in the order of the README, those of this run over those of earlier ones of the day. */
+function merged(planned: readonly Row[], done: readonly Row[]): readonly Row[] {
+  const known = new Map<string, Row>()
+  for (const row of [...(recorded('peers-quality')?.rows ?? []), ...done]) known.set(row.name, row)
+  const unknown = { missing: 'not measured in this run' }
+  return planned.map((row) => known.get(row.name) ?? { ...row, ...unknown })
 }
-const table = tableOf(rows)
-console.log(table)
-if (values.record) {
+
+function keep(rows: readonly Row[]): void {
   const head = `# Quality beside other tools
 
 \`node bench/peers/quality.ts --record\`: novels-4m, calibrated on the first 128 × 512 tokens of data/calibration.txt,
@@ -188,5 +178,32 @@ KL(original ‖ quantized) in nats over 131 windows of 512 tokens of data/eval.t
 those of models/novels-4m/README.md; differences under 3 % are noise, hence the bar of ${BAR}.
 
 `
-  record('peers-quality', { rows }, head + table)
+  record('peers-quality', { rows }, head + tableOf(rows))
 }
+
+/** What an earlier run of the day kept. */
+function recorded(name: string): { readonly rows: readonly Row[] } | undefined {
+  const text = readRecord(name)
+  return text === undefined ? undefined : JSON.parse(text)
+}
+
+const { values, positionals } = parseArgs({
+  options: { record: { type: 'boolean', default: false } },
+  allowPositionals: true,
+})
+const scratch = mkdtempSync(join(tmpdir(), 'lowbit-peers-'))
+const planned = plannedRows(peersOf(readFileSync(join(MODEL, 'README.md'), 'utf8')))
+const rows: Row[] = []
+try {
+  for (const row of planned) {
+    if (positionals.length > 0 && !positionals.some((word) => row.name.includes(word))) continue
+    const done = await measured(row, join(scratch, 'out'))
+    console.error(`${done.name}: ${verdict(done)} ${done.ours?.meanKld.toFixed(6) ?? ''}`)
+    rows.push(done)
+    // Row by row: a run takes long, and what is measured stays measured.
+    if (values.record) keep(merged(planned, rows))
+  }
+} finally {
+  rmSync(scratch, { recursive: true, force: true })
+}
+console.log(tableOf(rows))

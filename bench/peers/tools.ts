@@ -105,6 +105,13 @@ export function markdown(rows: readonly (readonly string[])[]): string {
   return line(head) + rule + body.map(line).join('')
 }
 
+/** JSON that was kept earlier today, if any was. */
+export function readRecord(name: string): string | undefined {
+  const date = new Date().toISOString().slice(0, 10)
+  const file = join(ROOT, 'bench', 'record', `${date}-${name}.json`)
+  return existsSync(file) ? readFileSync(file, 'utf8') : undefined
+}
+
 /** Keeps figures as JSON and as the table that people read. */
 export function record(name: string, figures: object, text: string): void {
   const folder = join(ROOT, 'bench', 'record')
@@ -114,5 +121,5 @@ export function record(name: string, figures: object, text: string): void {
   const all = { date, machine: machine(), ...figures }
   writeFileSync(`${file}.json`, `${JSON.stringify(all, undefined, 2)}\n`)
   writeFileSync(`${file}.md`, text)
-  console.log(`recorded in bench/record/${date}-${name}.{md,json}`)
+  console.error(`recorded in bench/record/${date}-${name}.{md,json}`)
 }
