@@ -54,7 +54,9 @@ impl Plan {
     /// What the whole run takes, in the units of its progress.
     fn work_units(&self) -> u64 {
         let steps = Step::list(self).into_iter().map(|s| s.work(self));
-        pace::units(steps.sum::<u64>() + Seal::work(self))
+        // A survey writes nothing that would be read back.
+        let seal = self.budget.is_none().then(|| Seal::work(self));
+        pace::units(steps.sum::<u64>() + seal.unwrap_or(0))
     }
 
     /// Every place where a transform changes weights.
