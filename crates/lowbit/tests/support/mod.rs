@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub(crate) mod configs;
 pub(crate) mod floats;
 pub(crate) mod quantize;
 
