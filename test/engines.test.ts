@@ -1,5 +1,6 @@
 import test from 'ava'
 import { enginesFor, type Output } from '../ts/quantize/engines.ts'
+import { forecastSeconds } from '../ts/quantize/forecast.ts'
 import { parallelOf } from '../ts/quantize/parallel.ts'
 import { schemeParts } from '../ts/quantize/scheme.ts'
 
@@ -89,6 +90,13 @@ test('tensor parallelism: zero points are packed down the rows; key heads may be
   t.is(parallelOf({ layers: [] }, CONFIG)[3]?.why, undefined)
   t.is(parallelOf({ layers: [] }, { ...CONFIG, num_key_value_heads: 3 })[1]?.why, '3 key heads')
   t.is(parallelOf({ layers: [] }, { num_attention_heads: 14 })[2]?.why, '14 heads')
+})
+
+test('forecast: more threads take less time; what was not measured is not forecast', (t) => {
+  const one = forecastSeconds(46_000, 'avx512', 1) ?? 0
+  t.true(one > 0)
+  t.is(forecastSeconds(46_000, 'avx512', 4), one / 4)
+  t.is(forecastSeconds(46_000, 'unheard-of', 1), undefined)
 })
 
 test('schemes: their parts', (t) => {

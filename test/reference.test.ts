@@ -25,6 +25,11 @@ const TINY = [
   'tiny-granite',
   'tiny-olmo2',
   'tiny-smollm3',
+  'tiny-deepseek-v2',
+  'tiny-deepseek-v3',
+  'tiny-qwen2-vl',
+  'tiny-qwen3-vl',
+  'tiny-gemma3-vision',
 ]
 
 test(`${NAME}: prompts have the reference's tokens, logits and greedy continuations`, async (t) => {

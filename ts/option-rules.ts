@@ -72,6 +72,7 @@ const RULES = {
     allExperts: flag,
     damp: number(0, 1),
     block: integer(1, 1 << 16),
+    refine: integer(0, 100),
     scaleDtype: text,
     seed: integer(0, Number.MAX_SAFE_INTEGER),
     device: run.device,

@@ -98,6 +98,8 @@ export interface QuantizeOptions extends Watching {
   readonly damp?: number | undefined
   /** GPTQ: columns between lazy updates. Default 128. */
   readonly block?: number | undefined
+  /** GPTQ: how often scales and codes are refined after rounding. Default 3. */
+  readonly refine?: number | undefined
   /** Data type of scales; the weights' own by default. */
   readonly scaleDtype?: string | undefined
   /** Seed of what is random. Default 0. */

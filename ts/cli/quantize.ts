@@ -22,6 +22,7 @@ interface Flags extends Pick<
   | 'allowNonfinite'
   | 'damp'
   | 'block'
+  | 'refine'
   | 'scaleDtype'
   | 'seed'
   | 'device'
@@ -126,6 +127,7 @@ function addRounding(command: Command): void {
     .option('--true-sequential', 'later layers of a block see its earlier ones rounded')
     .option('--damp <share>', 'damping in GPTQ (0.01)', number(0, 1))
     .option('--block <n>', 'columns between updates in GPTQ (128)', integer(1))
+    .option('--refine <n>', 'rounds of refinement after GPTQ (3)', integer(0))
     .option('--scale-dtype <dtype>', 'data type of scales')
     .option('--seed <n>', 'seed of what is random', integer(0))
     .option('--strict', 'fallbacks and too little data are errors')

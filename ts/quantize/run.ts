@@ -89,7 +89,7 @@ export async function planWith(
   const catalog: { host?: { isa?: string } } = JSON.parse(await binding.catalog())
   const isa = options.isa ?? catalog.host?.isa ?? 'scalar'
   const seconds = forecastSeconds(workUnits, isa, options.threads ?? threads)
-  return { settings, plan: { ...plan, seconds }, loading }
+  return { settings, plan: seconds === undefined ? plan : { ...plan, seconds }, loading }
 }
 
 /** What to calibrate on: what the call says, then the recipe. */

@@ -52,6 +52,7 @@ const SHARED: Readonly<Record<string, keyof Compiled['options']>> = {
   'true-sequential': 'trueSequential',
   damp: 'damp',
   block: 'block',
+  refine: 'refine',
   'scale-dtype': 'scaleDtype',
   'target-bpw': 'targetBpw',
   candidates: 'candidates',

@@ -19,6 +19,7 @@ export interface CoreOptions {
   readonly candidates?: readonly string[]
   readonly damp?: number
   readonly block?: number
+  readonly refine?: number
   readonly scaleDtype?: string | null
   readonly seed?: number
 }

@@ -55,11 +55,22 @@ const DEFAULT_OPTIONS = {
 
 /** Options that are handed on under their own name. */
 function ownOptions(options: QuantizeOptions): Partial<CoreOptions> {
-  const { format, observer, actOrder, damp, block, scaleDtype, seed } = options
+  const { format, observer, actOrder, damp, block, refine, scaleDtype, seed } = options
   const { trueSequential, strict, allowNonfinite, allExperts, targetBpw, candidates } = options
   const more = { trueSequential, strict, allowNonfinite, allExperts, targetBpw, candidates }
   const prune = pruneOf(options)
-  return defined({ format, observer, actOrder, damp, block, scaleDtype, seed, ...more, prune })
+  return defined({
+    format,
+    observer,
+    actOrder,
+    damp,
+    block,
+    refine,
+    scaleDtype,
+    seed,
+    ...more,
+    prune,
+  })
 }
 
 function pruneOf({ prune, sparsity }: QuantizeOptions): Prune | undefined {

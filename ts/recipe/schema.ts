@@ -110,6 +110,12 @@ const secondOrder: Readonly<Record<string, Schema>> = {
 const gptq: Readonly<Record<string, Schema>> = {
   ...rounder,
   ...secondOrder,
+  refine: {
+    description: 'How often scales and codes are refined after rounding.',
+    type: 'integer',
+    minimum: 0,
+    maximum: 100,
+  },
   'act-order': choice('Order of columns.', 'static', 'gar', 'group', 'off'),
   'true-sequential': flag('Later linears of a block see its earlier ones after rounding.'),
 }

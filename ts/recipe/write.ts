@@ -98,11 +98,11 @@ function rounders(options: CoreOptions): readonly ModifierForm[] {
 }
 
 function shared(options: CoreOptions, method: string): Record<string, unknown> {
-  const { observer, scaleDtype, targetBpw, candidates, actOrder, trueSequential, damp, block } =
-    options
+  const { observer, scaleDtype, targetBpw, candidates, actOrder, trueSequential } = options
+  const { damp, block, refine } = options
   const own =
     method === 'gptq'
-      ? { 'act-order': actOrder, 'true-sequential': trueSequential, damp, block }
+      ? { 'act-order': actOrder, 'true-sequential': trueSequential, damp, block, refine }
       : {}
   return defined({
     observer: observer ?? undefined,

@@ -105,8 +105,12 @@ fn features_that_nothing_computes_are_unsupported_by_name() {
     let cases = [
         (json!({ "hidden_act": "gelu" }), "gelu"),
         (
-            json!({ "rope_scaling": { "rope_type": "yarn", "factor": 2.0 } }),
-            "yarn",
+            json!({ "rope_scaling": { "rope_type": "ntk", "factor": 2.0 } }),
+            "ntk",
+        ),
+        (
+            json!({ "model_type": "deepseek_v2", "topk_method": "noaux" }),
+            "noaux",
         ),
         (
             json!({ "rope_parameters": { "rope_type": "dynamic" } }),

@@ -13,7 +13,7 @@ use lowbit::model::weights;
 use serde_json::json;
 use support::Checkpoint;
 
-const MIXTURES: &[&str] = &["tiny-mixtral", "tiny-qwen3-moe"];
+const MIXTURES: &[&str] = &["tiny-mixtral", "tiny-qwen3-moe", "tiny-deepseek-v2"];
 
 /// Block 0 over 20 tokens: hidden state after it, and each call of the tap.
 fn watched(

@@ -101,6 +101,41 @@ fn windows_are_those_of_transformers() {
 }
 
 #[test]
+fn yarn_stretches_as_transformers_does() {
+    let yarn = json!({ "type": "yarn", "factor": 4.0, "original_max_position_embeddings": 512 });
+    let config = config("qwen2", &json!({ "rope_scaling": yarn })).unwrap();
+    let RopeScaling::Yarn {
+        attention, score, ..
+    } = config.rope_scaling
+    else {
+        panic!("{:?}", config.rope_scaling);
+    };
+    // 0.1 ln 4 + 1; scores are DeepSeek's to widen.
+    assert!(
+        (attention - 1.138_629_436_111_989).abs() < 1e-12,
+        "{attention}"
+    );
+    assert_eq!((score, config.factors.attention), (1.0, 0.25));
+    let v3 = Config::from_json(&Checkpoint::open("tiny-deepseek-v3").source.config).unwrap();
+    assert_eq!(v3.factors.attention, 0.275_749_48);
+}
+
+#[test]
+fn attention_through_a_narrow_vector_has_its_own_sizes() {
+    let v2 = Config::from_json(&Checkpoint::open("tiny-deepseek-v2").source.config).unwrap();
+    assert_eq!((v2.head_dim, v2.rotary, v2.kv_heads), (20, 8, 3));
+    let missing = config("deepseek_v3", &json!({})).unwrap();
+    let latent = missing.latent.unwrap();
+    assert_eq!(latent.query_rank, Some(1536));
+    assert_eq!(
+        (latent.kv_rank, latent.nope, latent.rope, latent.value),
+        (512, 128, 64, 128)
+    );
+    let sparse: Vec<_> = missing.blocks.iter().map(|b| b.sparse).collect();
+    assert_eq!(sparse, [false, false, false, true]);
+}
+
+#[test]
 fn values_that_a_family_cannot_have_are_named() {
     let cases = [
         (
@@ -168,6 +203,31 @@ fn values_that_a_family_cannot_have_are_named() {
             json!({ "sliding_window": -4 }),
             "sliding_window is -4",
         ),
+        (
+            "deepseek_v2",
+            json!({ "v_head_dim": 999 }),
+            "v_head_dim is 999",
+        ),
+        (
+            "deepseek_v2",
+            json!({ "qk_rope_head_dim": 7 }),
+            "qk_rope_head_dim is 7",
+        ),
+        (
+            "deepseek_v3",
+            json!({ "n_group": 7 }),
+            "a divisor of the 256 experts",
+        ),
+        (
+            "deepseek_v3",
+            json!({ "n_group": 8, "topk_group": 9 }),
+            "topk_group is 9",
+        ),
+        (
+            "deepseek_v3",
+            json!({ "kv_lora_rank": 0 }),
+            "kv_lora_rank is 0",
+        ),
     ];
     for (model_type, changes, wanted) in cases {
         let e = config(model_type, &changes).expect_err("a refusal");
@@ -231,6 +291,35 @@ fn a_model_stretched_by_longrope_runs_up_to_its_original_context() {
         (attention - 1.105_541_596_785_133_6).abs() < 1e-12,
         "{attention}"
     );
+}
+
+#[test]
+fn a_language_model_beside_a_vision_tower_has_its_values_inside_or_outside() {
+    let text = json!({ "hidden_size": 32, "num_hidden_layers": 1, "intermediate_size": 64,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 9,
+        "max_position_embeddings": 77, "tie_word_embeddings": true });
+    let inside = config(
+        "qwen2_vl",
+        &json!({ "text_config": text, "dtype": "bfloat16" }),
+    )
+    .unwrap();
+    assert_eq!((inside.hidden, inside.context, inside.tied), (32, 77, true));
+    assert_eq!(inside.dtype, Some(lowbit::Dtype::BF16));
+    let rope = json!({ "type": "mrope", "mrope_section": [2, 3, 3] });
+    let outside = config("qwen2_vl", &json!({ "rope_scaling": rope })).unwrap();
+    assert_eq!(
+        (outside.hidden, outside.rope_scaling),
+        (96, RopeScaling::None)
+    );
+    let e = config("llama", &json!({ "rope_scaling": rope })).unwrap_err();
+    assert_eq!(e.code, Code::Unsupported, "{e}");
+    let e = config("qwen3_vl", &json!({ "text_config": { "hidden_size": 0 } })).unwrap_err();
+    assert!(
+        e.to_string().contains("text_config.hidden_size is 0"),
+        "{e}"
+    );
+    let e = config("qwen3_vl", &json!({ "text_config": [] })).unwrap_err();
+    assert_eq!(e.code, Code::Config, "{e}");
 }
 
 /// Norms are held as what values are multiplied with.

@@ -82,7 +82,9 @@ fn floats_are_those_of_ggml() {
         let mut out = vec![0.0f32; blocks.len() / ty.bytes * ty.block];
         decode(ty, blocks, &mut out).unwrap();
         let mut hash = Sha256::new();
-        out.iter().for_each(|v| hash.update(v.to_le_bytes()));
+        for v in &out {
+            hash.update(v.to_le_bytes());
+        }
         let found: String = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!(found, header.metadata[&format!("{name}.decoded")], "{name}");
     }

@@ -3,21 +3,27 @@
 mod support;
 
 use lowbit::cpu::{Compute, Cpu};
-use lowbit::layout::{Layout, compressed_tensors::CURRENT};
+use lowbit::layout::{self, Layout, compressed_tensors::CURRENT};
+use lowbit::matrix::Inputs;
 use lowbit::model::config::Config;
 use lowbit::model::load::Loader;
 use lowbit::model::weights;
 use lowbit::round::gptq::GptqOptions;
 use lowbit::round::observer::Observer;
-use lowbit::round::{RoundOptions, Weights, rtn};
+use lowbit::round::{RoundOptions, Weights, hqq, rtn};
+use lowbit::scheme::ZeroPoint;
 use lowbit::tensor::{Dtype, Tensor, bytes_from_f32};
 use lowbit::{Code, Scheme};
 use support::{Checkpoint, Sequence};
 
-/// Every linear of `name` rounded: in compressed-tensors, and as the floats that it stands for.
-fn rounded(name: &str, scheme: &str) -> (Checkpoint, Checkpoint) {
+/// The format that most tests are in.
+const CT: &str = "compressed-tensors";
+
+/// Every linear of `name` rounded: in a format, and as the floats that it stands for.
+fn rounded(name: &str, scheme: &str, format: &str) -> (Checkpoint, Checkpoint) {
     let cpu = Cpu::single();
     let scheme: Scheme = scheme.parse().expect("a scheme");
+    let layout = layout::find(format).expect("a format");
     let (mut packed, mut dense) = (Checkpoint::open(name), Checkpoint::open(name));
     let config = Config::from_json(&packed.source.config).expect("a config");
     let options = RoundOptions {
@@ -41,8 +47,13 @@ fn rounded(name: &str, scheme: &str) -> (Checkpoint, Checkpoint) {
             cols,
             importance: None,
         };
-        let matrix = rtn::round(source, &scheme, &options, &cpu).expect("codes");
-        for tensor in CURRENT
+        let round = match scheme.zero {
+            ZeroPoint::Float => hqq::round,
+            _ => rtn::round,
+        };
+        let mut matrix = round(source, &scheme, &options, &cpu).expect("codes");
+        matrix.inputs = Inputs::of(&scheme);
+        for tensor in layout
             .encode(&linear.module, &matrix, &scheme, Dtype::F32)
             .expect("tensors")
         {
@@ -62,7 +73,7 @@ fn rounded(name: &str, scheme: &str) -> (Checkpoint, Checkpoint) {
         });
         assignment.push((linear.module, scheme));
     }
-    packed.source.config["quantization_config"] = CURRENT.config(&assignment, &ignored, false);
+    packed.source.config["quantization_config"] = layout.config(&assignment, &ignored, false);
     packed.list();
     dense.list();
     (packed, dense)
@@ -71,23 +82,34 @@ fn rounded(name: &str, scheme: &str) -> (Checkpoint, Checkpoint) {
 #[test]
 fn codes_give_the_logits_of_the_floats_that_they_stand_for() {
     let cpu = Cpu::new(lowbit::Isa::detect(), 2).expect("threads");
-    for (name, scheme) in [
-        ("tiny-llama", "w4g32"),
-        ("tiny-llama-linear", "w8"),
-        ("tiny-qwen3", "w3g32-asym"),
-        ("tiny-mixtral", "w4g16"),
-        ("tiny-qwen2-moe", "w8"),
-        ("tiny-qwen3-moe", "w8"),
-        ("tiny-qwen2-window", "w8"),
-        ("tiny-gemma2", "w4g16"),
-        ("tiny-gemma3", "w3g32-asym"),
-        ("tiny-phi3", "w8"),
-        ("tiny-glm4", "w4"),
-        ("tiny-granite", "w4g32"),
-        ("tiny-olmo2", "w4g16"),
-        ("tiny-smollm3", "w4g32-asym"),
+    for (name, scheme, format) in [
+        ("tiny-llama", "w4g32", CT),
+        ("tiny-llama-linear", "w8", CT),
+        ("tiny-qwen3", "w3g32-asym", CT),
+        ("tiny-mixtral", "w4g16", CT),
+        ("tiny-qwen2-moe", "w8", CT),
+        ("tiny-qwen3-moe", "w8", CT),
+        ("tiny-qwen2-window", "w8", CT),
+        ("tiny-gemma2", "w4g16", CT),
+        ("tiny-gemma3", "w3g32-asym", CT),
+        ("tiny-phi3", "w8", CT),
+        ("tiny-glm4", "w4", CT),
+        ("tiny-granite", "w4g32", CT),
+        ("tiny-olmo2", "w4g16", CT),
+        ("tiny-smollm3", "w4g32-asym", CT),
+        ("tiny-deepseek-v2", "w8", CT),
+        ("tiny-deepseek-v3", "w4", CT),
+        ("tiny-qwen2-vl", "w4g16", CT),
+        ("tiny-qwen3-vl", "w4g16", CT),
+        ("tiny-gemma3-vision", "w8", CT),
+        ("tiny-qwen3", "w4g32", "gptq"),
+        ("tiny-qwen3", "w2g32-asym", "gptq-v2"),
+        ("tiny-llama", "w4g32-asym", "awq"),
+        ("tiny-qwen3", "w8", "bitsandbytes"),
+        ("tiny-qwen3", "w4g32-float", "hqq"),
+        ("tiny-llama", "w3g32-float", "hqq"),
     ] {
-        let (packed, dense) = rounded(name, scheme);
+        let (packed, dense) = rounded(name, scheme, format);
         let tokens: Vec<u32> = (2..40).collect();
         let logits = |c: &Checkpoint| {
             let model = c.load(&cpu, Compute::F32).expect("a model");
@@ -96,13 +118,39 @@ fn codes_give_the_logits_of_the_floats_that_they_stand_for() {
         let (packed, dense) = (logits(&packed), logits(&dense));
         let differences = packed.iter().zip(&dense).map(|(a, b)| (a - b).abs());
         let worst = differences.fold(0.0, f32::max);
-        assert!(worst <= 1e-4, "{name} {scheme}: {worst:e}");
+        assert!(worst <= 1e-4, "{name} {scheme} {format}: {worst:e}");
     }
 }
 
 #[test]
+fn rounded_inputs_give_the_same_logits_as_integers() {
+    let cpu = Cpu::new(lowbit::Isa::detect(), 2).expect("threads");
+    let (packed, dense) = rounded("tiny-llama", "w8a8", CT);
+    let tokens: Vec<u32> = (2..40).collect();
+    let logits = |c: &Checkpoint, compute| {
+        let model = c.load(&cpu, compute).expect("a model");
+        Sequence::new(&cpu, &model).logits(&tokens)
+    };
+    let floats = logits(&packed, Compute::F32);
+    let integers = logits(&packed, Compute::Int8);
+    let plain = logits(&dense, Compute::F32);
+    let worst = |a: &[f32], b: &[f32]| {
+        let differences = a.iter().zip(b).map(|(a, b)| (a - b).abs());
+        differences.fold(0.0, f32::max)
+    };
+    let largest = plain.iter().fold(0.0f32, |a, b| a.max(b.abs()));
+    // Sums in another order may move an input of a later layer across a rounding border.
+    let (same, rounding) = (worst(&floats, &integers), worst(&floats, &plain));
+    assert!(same <= 0.02 * largest, "{same:e} of {largest:e}");
+    assert!(
+        rounding > 1e-3 * largest,
+        "inputs are rounded: {rounding:e} of {largest:e}"
+    );
+}
+
+#[test]
 fn a_missing_part_is_named_before_anything_is_read() {
-    let (mut packed, _) = rounded("tiny-qwen3", "w4g32");
+    let (mut packed, _) = rounded("tiny-qwen3", "w4g32", CT);
     let name = "model.layers.1.mlp.up_proj.weight_scale";
     packed.tensors.remove(name);
     packed.list();
@@ -114,7 +162,7 @@ fn a_missing_part_is_named_before_anything_is_read() {
 #[test]
 fn a_matrix_of_other_sizes_than_the_config_is_refused() {
     let cpu = Cpu::single();
-    let (mut packed, _) = rounded("tiny-qwen3", "w4g32");
+    let (mut packed, _) = rounded("tiny-qwen3", "w4g32", CT);
     let module = "model.layers.0.self_attn.q_proj";
     let other = "model.layers.0.self_attn.k_proj";
     for part in CURRENT.parts() {

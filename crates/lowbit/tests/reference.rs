@@ -28,6 +28,11 @@ const TINY: &[&str] = &[
     "tiny-granite",
     "tiny-olmo2",
     "tiny-smollm3",
+    "tiny-deepseek-v2",
+    "tiny-deepseek-v3",
+    "tiny-qwen2-vl",
+    "tiny-qwen3-vl",
+    "tiny-gemma3-vision",
 ];
 
 fn fixture(name: &str) -> BTreeMap<String, Tensor> {
@@ -95,6 +100,33 @@ const FREQUENCIES: &[(&str, &[u32])] = &[
             0x3c07_c291,
             0x3ac5_ba55,
             0x398f_fd93,
+        ],
+    ),
+    (
+        "tiny-phi3",
+        &[
+            0x3f80_0000,
+            0x3eaf_3dc0,
+            0x3df0_768a,
+            0x3d1e_6ed1,
+            0x3c52_3b64,
+            0x3b82_f595,
+            0x3a9c_e191,
+            0x39b8_8451,
+            0x38d0_68af,
+        ],
+    ),
+    (
+        "tiny-deepseek-v3",
+        &[
+            0x3f80_0000,
+            0x3e65_5edb,
+            0x3d2a_aaaa,
+            0x3b81_86e3,
+            0x3aa3_d70a,
+            0x39cf_3e38,
+            0x3903_126f,
+            0x3825_cb60,
         ],
     ),
 ];

@@ -30,7 +30,9 @@ fn array(ty: i32, count: u64, values: &[u8]) -> Vec<u8> {
 fn info(name: &str, dims: &[u64], ty: i32, offset: u64) -> Vec<u8> {
     let mut out = text(name);
     out.extend((dims.len() as u32).to_le_bytes());
-    dims.iter().for_each(|d| out.extend(d.to_le_bytes()));
+    for d in dims {
+        out.extend(d.to_le_bytes());
+    }
     out.extend(ty.to_le_bytes());
     out.extend(offset.to_le_bytes());
     out

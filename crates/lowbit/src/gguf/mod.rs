@@ -8,6 +8,7 @@
 //! is the stricter of the two where they differ.
 
 pub mod bridge;
+pub mod bridge_back;
 pub mod codec;
 mod cursor;
 mod decode;

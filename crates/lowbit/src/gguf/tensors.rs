@@ -147,7 +147,9 @@ impl Change {
         match self {
             Change::None => Ok(()),
             Change::Add(offset) => {
-                values.iter_mut().for_each(|v| *v += sign * offset);
+                for value in &mut *values {
+                    *value += sign * offset;
+                }
                 Ok(())
             }
             Change::Permute(height) => permute(values, height, cols, sign < 0.0),
@@ -158,7 +160,7 @@ impl Change {
 /// Row `half · d/2 + i` of a head of width d becomes row `2i + half`, or the other way round.
 fn permute(values: &mut Vec<f32>, height: usize, cols: usize, back: bool) -> Result<()> {
     let rows = values.len() / cols.max(1);
-    if height < 2 || height % 2 != 0 || !rows.is_multiple_of(height) {
+    if height < 2 || !height.is_multiple_of(2) || !rows.is_multiple_of(height) {
         let what = format!("{rows} rows are no heads of {height} rows in pairs");
         return Err(Error::new(Code::Shape, what));
     }

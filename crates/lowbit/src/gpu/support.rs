@@ -38,6 +38,7 @@ fn missing(op: &Op) -> Option<&'static str> {
         Op::Rope { local: true } => Some("a second rotary base"),
         Op::GeluMul => Some("GELU"),
         Op::Scale { .. } => Some("scaled activations"),
+        Op::LatentHeads | Op::CutAttended => Some("attention through a narrow vector"),
         Op::Split { .. } => Some("fused projections"),
         Op::RmsNorm { from, .. } if *from != Slot::Hidden => Some("norms of what blocks add"),
         Op::RmsNorm { .. }

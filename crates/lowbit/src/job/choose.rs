@@ -65,7 +65,7 @@ pub(super) fn round_options(options: &Options) -> Result<RoundOptions> {
             damp: options.damp,
             block: options.block,
             order: Order::parse(&options.act_order)?,
-            ..GptqOptions::default()
+            refine: options.refine,
         },
     })
 }
@@ -122,9 +122,27 @@ pub(super) fn layers(
         let what = "every linear is ignored: there is nothing to quantize";
         return Err(Error::new(Code::Option, what).remedy("ignore less"));
     }
+    ignored.extend(unknown_linears(model, source));
     // The head stays as stored (model/head.rs); loaders want it named even where it is tied.
     ignored.push(model.arch().head.to_string());
     Ok((layers, ignored))
+}
+
+/// Modules with matrices that are no part of the language model, as vision towers have them: they
+/// are copied, and loaders take them for quantized unless they are named.
+fn unknown_linears(model: &Config, source: &BTreeMap<String, TensorInfo>) -> Vec<String> {
+    let blocks = 0..model.layers;
+    let known: HashSet<String> = blocks
+        .flat_map(|block| weights::linears(model, block))
+        .map(|linear| linear.weight)
+        .collect();
+    let own = [model.arch().embed, model.arch().head];
+    let unknown = |(name, info): (&String, &TensorInfo)| {
+        let module = name.strip_suffix(".weight")?;
+        let counts = info.shape.len() == 2 && !known.contains(name) && !own.contains(&module);
+        counts.then(|| module.to_owned())
+    };
+    source.iter().filter_map(unknown).collect()
 }
 
 /// Whether every layer can be written and rounded under each scheme that it may get.

@@ -19,6 +19,8 @@ impl Plan {
     pub fn to_json(&self) -> Value {
         let file = |f: &File| json!({ "file": f.name, "bytes": f.bytes });
         let sizes = &self.sizes;
+        let stages = sizes.memory_stages.iter();
+        let stages: Map<_, _> = stages.map(|(s, b)| ((*s).into(), json!(b))).collect();
         let kind = match self.budget {
             Some(_) => "sensitivity",
             None => "quantize",
@@ -33,6 +35,7 @@ impl Plan {
             "bitsPerWeight": sizes.bits_per_weight,
             "modelBitsPerWeight": sizes.model_bits_per_weight,
             "memoryPeakBytes": sizes.memory_peak_bytes,
+            "memoryStages": stages,
             "scratchBytes": sizes.scratch_bytes,
             "outputBytes": sizes.output_bytes,
             "needsCalibration": self.calibration.is_some(),
@@ -51,7 +54,9 @@ impl Plan {
     /// What the whole run takes, in the units of its progress.
     fn work_units(&self) -> u64 {
         let steps = Step::list(self).into_iter().map(|s| s.work(self));
-        pace::units(steps.sum::<u64>() + Seal::work(self))
+        // A survey writes nothing that would be read back.
+        let seal = self.budget.is_none().then(|| Seal::work(self));
+        pace::units(steps.sum::<u64>() + seal.unwrap_or(0))
     }
 
     /// Every place where a transform changes weights.

@@ -53,7 +53,7 @@ impl Material {
         let names = names(plan, index, &stored);
         let mut float = None;
         if plan.changes.widen() {
-            let mut wide = stored.clone().map(|s| Matrix::from_stored(&s))?;
+            let mut wide = widened(&stored)?;
             if let Some(rotation) = &plan.rotation {
                 rotation.fuse_block(world.cpu, index, &mut wide);
             }
@@ -207,6 +207,24 @@ impl Material {
         let found = self.names.iter().find(|(p, _)| *p == part);
         found.and_then(|(_, names)| names.first().map(String::as_str))
     }
+}
+
+/// The floats of a block as stored.
+fn widened(stored: &Block<Stored>) -> Result<FloatBlock> {
+    let widen = |(part, slotted): &(Part, Slotted<Stored>)| {
+        let wide = match slotted {
+            Slotted::Vector(v) => Slotted::Vector(v.clone()),
+            Slotted::Matrix { weight, bias } => Slotted::Matrix {
+                weight: Matrix::from_stored(weight)?,
+                bias: bias.clone(),
+            },
+        };
+        Ok((*part, wide))
+    };
+    Ok(Block {
+        ops: stored.ops.clone(),
+        weights: stored.weights.iter().map(widen).collect::<Result<_>>()?,
+    })
 }
 
 /// Rounds values that are stored without `offset`.

@@ -169,7 +169,7 @@ impl Unit for NearestBlock {
 }
 
 /// Whether rows can be rounded some at a time: their scales know nothing of other rows.
-fn cuts(layer: &Layer) -> bool {
+pub(super) fn cuts(layer: &Layer) -> bool {
     let scheme = &layer.scheme;
     matches!(scheme.group, Group::Row | Group::Run(_)) && scheme.element == Element::Int
 }

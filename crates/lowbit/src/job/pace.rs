@@ -5,6 +5,7 @@
 
 use super::plan::Plan;
 use crate::model::weights;
+use crate::round::gptq::GptqOptions;
 use crate::round::observer::Observer;
 
 /// Bytes that one read or write moves at most.
@@ -79,7 +80,9 @@ pub(super) fn factor_work(n: usize) -> u64 {
 /// Progress of rounding a matrix with a factor, and to nearest.
 pub(super) fn round_work(rows: usize, cols: usize, with_factor: bool) -> u64 {
     let weights = rows as u64 * cols as u64;
-    let update = if with_factor { cols as u64 / 2 } else { 0 };
+    // Half a product with the factor, and one with H for the start and each round of refinement.
+    let products = 2 * (GptqOptions::default().refine as u64 + 1) + 1;
+    let update = u64::from(with_factor) * products * cols as u64 / 2;
     weights * (update + WORK_PER_WEIGHT)
 }
 

@@ -100,6 +100,8 @@ pub struct Options {
     pub damp: f64,
     /// GPTQ's columns per lazy batch.
     pub block: usize,
+    /// How often GPTQ refines scales and codes after rounding; 0 for the paper's result.
+    pub refine: usize,
     /// Type of stored scales; the weight's own otherwise.
     pub scale_dtype: Option<String>,
     /// Seed of what draws random numbers: the signs of rotations.
@@ -126,6 +128,7 @@ impl Default for Options {
             candidates: Vec::new(),
             damp: 0.01,
             block: 128,
+            refine: 3,
             scale_dtype: None,
             seed: 0,
         }

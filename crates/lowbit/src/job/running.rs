@@ -33,18 +33,26 @@ pub(super) struct Running {
 }
 
 impl Running {
-    pub(super) fn new(material: &Material, layer: &Layer) -> Result<Self> {
-        let float = material.float.as_ref();
-        let own = float.map(|f| f.matrix(layer.linear.part).0);
-        Ok(Self {
-            weight: own.map(|m| m.to_weight()).transpose()?,
+    pub(super) fn new() -> Self {
+        Self {
+            weight: None,
             values: None,
             mask: None,
             pruned: false,
             sparse: None,
             rounding: None,
             note: None,
-        })
+        }
+    }
+
+    /// Makes the form that column by column methods read, where floats were changed.
+    fn prepare(&mut self, material: &Material, layer: &Layer) -> Result<()> {
+        if self.weight.is_none()
+            && let Some(float) = &material.float
+        {
+            self.weight = Some(float.matrix(layer.linear.part).0.to_weight()?);
+        }
+        Ok(())
     }
 
     fn weight<'a>(&'a self, material: &'a Material, layer: &Layer) -> Result<&'a Weight> {
@@ -67,6 +75,7 @@ impl Running {
         let (rows, cols) = (layer.linear.rows, layer.linear.cols);
         let (values, mask) = match (pruning.criterion, factor) {
             (Criterion::SparseGpt, Ok(factor)) => {
+                self.prepare(material, layer)?;
                 let mut sparse =
                     (self.sparse.take()).unwrap_or_else(|| SparseGpt::new(rows, cols, pruning));
                 if !sparse.step(world.cpu, self.weight(material, layer)?, factor) {
@@ -91,7 +100,8 @@ impl Running {
                 (values, mask)
             }
         };
-        self.weight = Some(dense(rows, cols, &values)?);
+        let with_factor = layer.method.kind == Kind::Gptq;
+        self.weight = (with_factor.then(|| dense(rows, cols, &values))).transpose()?;
         self.values = Some(values);
         self.mask = Some(Arc::new(mask));
         self.pruned = true;
@@ -106,6 +116,7 @@ impl Running {
         seen: &Seen,
         factor: &Factor,
     ) -> Result<Option<(QuantizedMatrix, LayerReport)>> {
+        self.prepare(material, layer)?;
         let (rows, cols) = (layer.linear.rows, layer.linear.cols);
         let mut rounding = match self.rounding.take() {
             Some(rounding) => rounding,

@@ -15,7 +15,7 @@ use super::step::World;
 use crate::error::{Code, Error, Result};
 use crate::matrix::QuantizedMatrix;
 use crate::round::factor::{Factor, Factored, Factoring};
-use crate::round::gptq::Order;
+use crate::round::gptq::{GptqOptions, Order};
 use crate::round::prune::{Criterion, Pruning};
 use crate::round::{self, Kind};
 use crate::transform::InputStats;
@@ -93,10 +93,7 @@ impl SharedInput {
             return Ok(None);
         }
         let place = |e: Error| e.at(format!("layer {:?}", layer.linear.module));
-        let mut running = match self.running.take() {
-            Some(running) => running,
-            None => Running::new(material, &layer)?,
-        };
+        let mut running = self.running.take().unwrap_or_else(Running::new);
         let done = self.advance(world, material, &layer, &mut running);
         let Some((mut matrix, mut report)) = done.map_err(place)? else {
             self.running = Some(running);
@@ -134,12 +131,15 @@ impl SharedInput {
     /// Works on a factor.
     fn factor(&mut self, world: &mut World<'_>, key: Key) -> Result<()> {
         let (order, group) = key;
-        let damp = world.plan.options.gptq.damp;
+        let options = GptqOptions {
+            order,
+            ..world.plan.options.gptq
+        };
         let none = || Error::new(Code::Internal, "a factor without a Hessian");
         let hessian = &self.stats.as_ref().ok_or_else(none)?.hessian;
         let factoring = self
             .factoring
-            .get_or_insert_with(|| Factoring::grouped(hessian, order, group, damp));
+            .get_or_insert_with(|| Factoring::for_rounding(hessian, &options, group));
         let Some(factored) = factoring.step(world.cpu, hessian) else {
             return Ok(());
         };

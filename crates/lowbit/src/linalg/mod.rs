@@ -6,9 +6,11 @@
 //! give the first or the last of these but not all.
 
 pub(crate) mod cholesky;
+mod cholesky_f64;
 pub(crate) mod simd;
 
 pub use cholesky::{Cholesky, NotPositive};
+pub use cholesky_f64::CholeskyF64;
 
 /// Floats that one step of the tile product handles side by side.
 pub(crate) const LANES: usize = 16;

@@ -3,8 +3,9 @@
 //! The table itself is `archs.rs`.
 
 pub use super::archs::ARCHS;
-use super::config::{Config, Factors};
+use super::config::{Config, Factors, Latent, Scoring};
 use super::fields::Fields;
+pub use super::keys::{Dense, ExpertKeys, Groups, Rope, Shared, Window};
 use super::ops::{Op, Part};
 use crate::error::{Code, Error, Result, nearest};
 use std::borrow::Cow;
@@ -16,6 +17,9 @@ pub struct Arch {
     pub name: &'static str,
     /// Values of `model_type` in config.json that this row serves.
     pub model_types: &'static [&'static str],
+    /// Key of config.json that holds the values of the language model, in models that also see
+    /// images; without it they stand outside.
+    pub text: Option<&'static str>,
     /// Module of the token embedding, `[vocabulary, hidden]`.
     pub embed: &'static str,
     /// Modules of the blocks: this, a dot, the block's index.
@@ -38,6 +42,8 @@ pub struct Arch {
     pub rope: Rope,
     /// Reads the constants of the family.
     pub(super) factors: fn(&Fields<'_>, &Config) -> Result<Factors>,
+    /// Keys and values are made of a narrow vector (multi-head latent attention).
+    pub latent: bool,
     /// How its config describes a mixture of experts, if it has one.
     pub experts: Option<ExpertKeys>,
     /// What is added to a norm's stored weight to get what values are multiplied with. Everything
@@ -93,6 +99,18 @@ pub enum Dim {
     Qkv,
     /// One head.
     Head,
+    /// The vector that queries are made of.
+    QueryRank,
+    /// What queries are made of: that vector, or the residual stream.
+    QuerySource,
+    /// The vector that keys and values are made of.
+    KvRank,
+    /// That vector and the rotated part of keys behind it.
+    KvRankAndRope,
+    /// What keys and values of all heads have of their own.
+    KeysAndValues,
+    /// All value heads of attention through a narrow vector.
+    LatentValues,
     /// How many experts tokens are routed to.
     Experts,
     /// Width of the MLP of one expert.
@@ -114,6 +132,18 @@ impl Dim {
             Dim::Keys => config.kv_heads * config.head_dim,
             Dim::Qkv => (config.heads + 2 * config.kv_heads) * config.head_dim,
             Dim::Head => config.head_dim,
+            Dim::QueryRank => config.latent.and_then(|l| l.query_rank).unwrap_or(0),
+            Dim::QuerySource => {
+                let rank = config.latent.and_then(|l| l.query_rank);
+                rank.unwrap_or(config.hidden)
+            }
+            Dim::KvRank => config.latent.map_or(0, |l| l.kv_rank),
+            Dim::KvRankAndRope => config.latent.map_or(0, |l| l.kv_rank + l.rope),
+            Dim::KeysAndValues => {
+                let own = |l: Latent| config.heads * (l.nope + l.value);
+                config.latent.map_or(0, own)
+            }
+            Dim::LatentValues => config.latent.map_or(0, |l| config.heads * l.value),
             Dim::Experts => config.experts.map_or(0, |e| e.count),
             Dim::ExpertWidth => config.experts.map_or(0, |e| e.width),
             Dim::SharedWidth => config.experts.map_or(0, |e| e.shared),
@@ -131,6 +161,8 @@ pub enum BiasOf {
     O,
     /// Linears of the MLP.
     Mlp,
+    /// The router of experts with logistic scores, where it counts for the choice only.
+    Correction,
     /// A linear that never has one.
     None,
 }
@@ -142,7 +174,20 @@ impl BiasOf {
             BiasOf::Qkv => config.qkv_bias,
             BiasOf::O => config.o_bias,
             BiasOf::Mlp => config.mlp_bias,
+            BiasOf::Correction => config
+                .experts
+                .is_some_and(|e| e.scoring == Scoring::Sigmoid),
             BiasOf::None => false,
+        }
+    }
+}
+
+impl BiasOf {
+    /// Last part of the name of its tensor.
+    pub fn tensor(self) -> &'static str {
+        match self {
+            BiasOf::Correction => "e_score_correction_bias",
+            _ => "bias",
         }
     }
 }
@@ -181,61 +226,6 @@ pub struct Biases {
     pub o: Bias,
     /// Linears of the MLP.
     pub mlp: Bias,
-}
-
-/// The keys of config.json that describe a mixture of experts.
-#[derive(Debug, Clone, Copy)]
-pub struct ExpertKeys {
-    /// How many experts there are: names in the order of preference, and what absent stands for.
-    pub count: (&'static [&'static str], usize),
-    /// What `num_experts_per_tok` stands for when absent.
-    pub per_token: usize,
-    /// Width of an expert and what absent stands for.
-    pub width: (&'static str, usize),
-    /// Width of the MLP that sees every token, and what absent stands for, if the family has one.
-    pub shared: Option<(&'static str, usize)>,
-    /// When the probabilities of the chosen experts are divided by their sum.
-    pub renormalise: Bias,
-    /// Whether `decoder_sparse_step` and `mlp_only_layers` leave some blocks without experts.
-    pub some_dense: bool,
-}
-
-/// How a family's config says which blocks look back over a window only. Where `layer_types` is
-/// read, it wins over the rule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Window {
-    /// The family has none.
-    Never,
-    /// All blocks, over `sliding_window`, which stands for this when absent.
-    Size(Option<usize>),
-    /// All blocks, if `use_sliding_window`.
-    FlagAll,
-    /// By `use_sliding_window`, the blocks that `layer_types` lists or from `max_window_layers` on.
-    Flag,
-    /// By `use_sliding_window`, the blocks that `layer_types` lists.
-    Listed,
-    /// All blocks but every n-th.
-    Pattern {
-        /// The key of n, if the family has one.
-        key: Option<&'static str>,
-        /// n when the key is absent.
-        every: usize,
-    },
-}
-
-/// How a family rotates queries and keys.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Rope {
-    /// `rope_theta` when absent.
-    pub theta: f64,
-    /// Base of the blocks whose attention slides when absent, if they have their own.
-    pub local_theta: Option<f64>,
-    /// `partial_rotary_factor` when absent; `None`: the family always rotates whole heads.
-    pub part: Option<f64>,
-    /// Pairs are neighbours instead of halves apart.
-    pub interleaved: bool,
-    /// Some blocks do not rotate, by `no_rope_layers`.
-    pub some_without: bool,
 }
 
 /// What transformers assumes for keys that config.json leaves out.

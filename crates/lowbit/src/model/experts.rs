@@ -10,53 +10,13 @@
 
 use super::config::Experts;
 use super::ops::{Part, expert_inputs};
+use super::routing::{Route, routes};
 use super::watch::Watch;
 use super::{Block, forward};
 use crate::cpu::Cpu;
 use crate::error::Result;
 use crate::kernels::matmul::{Weight, matmul};
 use crate::kernels::silu_mul::silu_mul;
-use crate::maths;
-
-/// A token that was given to an expert.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Route {
-    /// The expert.
-    pub(super) expert: usize,
-    /// Row of the token.
-    pub(super) token: usize,
-    /// What the expert's output is multiplied with.
-    pub(super) weight: f32,
-}
-
-/// The routes of `logits [tokens, experts.count]`, by expert and then by token.
-///
-/// Equal logits prefer the expert of the lower number. Values that are not finite give weights that
-/// are not finite.
-pub(super) fn routes(logits: &[f32], experts: &Experts) -> Vec<Route> {
-    let mut routes = Vec::with_capacity(logits.len() / experts.count * experts.per_token);
-    let mut order: Vec<usize> = Vec::with_capacity(experts.count);
-    for (token, logits) in logits.chunks(experts.count).enumerate() {
-        order.clear();
-        order.extend(0..experts.count);
-        order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
-        let highest = logits[order[0]];
-        let exp = |e: usize| maths::exp(logits[e] - highest);
-        let chosen = &order[..experts.per_token];
-        let total: f32 = if experts.renormalise {
-            chosen.iter().map(|e| exp(*e)).sum()
-        } else {
-            (0..experts.count).map(exp).sum()
-        };
-        routes.extend(chosen.iter().map(|e| Route {
-            expert: *e,
-            token,
-            weight: exp(*e) / total,
-        }));
-    }
-    routes.sort_by_key(|r| (r.expert, r.token));
-    routes
-}
 
 /// Buffers of an expert's pass, kept from one to the next.
 #[derive(Debug, Clone, Default)]
@@ -100,8 +60,13 @@ impl Mixture<'_> {
         {
             return Ok(false);
         }
-        self.product(Part::Router, self.x, &mut buffers.logits);
-        let routes = routes(&buffers.logits, &self.experts);
+        let (router, correction) = self.block.matrix(Part::Router);
+        forward::resize(
+            &mut buffers.logits,
+            self.x.len() / self.width * router.rows(),
+        );
+        matmul(self.cpu, self.x, router, &mut buffers.logits);
+        let routes = routes(&buffers.logits, &self.experts, correction);
         for expert in 0..self.experts.count {
             let first = routes.partition_point(|r| r.expert < expert);
             let mine = &routes[first..routes.partition_point(|r| r.expert <= expert)];
@@ -208,44 +173,5 @@ fn scatter(out: &[f32], width: usize, routes: &[Route], y: &mut [f32]) {
         for (y, o) in y[route.token * width..][..width].iter_mut().zip(out) {
             *y += route.weight * o;
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn experts(per_token: usize, renormalise: bool) -> Experts {
-        Experts {
-            count: 4,
-            per_token,
-            width: 1,
-            shared: 0,
-            renormalise,
-        }
-    }
-
-    #[test]
-    fn tokens_go_to_their_most_likely_experts() {
-        let ln = |p: f32| p.ln();
-        let logits = [0.1, 0.2, 0.3, 0.4, 0.4, 0.1, 0.4, 0.1].map(ln);
-        let found = routes(&logits, &experts(2, false));
-        let places: Vec<_> = found.iter().map(|r| (r.expert, r.token)).collect();
-        assert_eq!(places, [(0, 1), (2, 0), (2, 1), (3, 0)]);
-        for (route, wanted) in found.iter().zip([0.4, 0.3, 0.4, 0.4]) {
-            assert!((route.weight - wanted).abs() < 1e-6, "{route:?}");
-        }
-        let found = routes(&logits, &experts(2, true));
-        for (route, wanted) in found.iter().zip([0.5, 3.0 / 7.0, 0.5, 4.0 / 7.0]) {
-            assert!((route.weight - wanted).abs() < 1e-6, "{route:?}");
-        }
-    }
-
-    #[test]
-    fn equal_logits_prefer_the_lower_number_and_nan_is_kept() {
-        let found = routes(&[1.0; 4], &experts(1, true));
-        assert_eq!((found[0].expert, found[0].weight), (0, 1.0));
-        let found = routes(&[0.0, f32::NAN, 0.0, 0.0], &experts(2, false));
-        assert!(found.iter().all(|r| r.weight.is_nan()), "{found:?}");
     }
 }

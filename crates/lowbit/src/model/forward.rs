@@ -3,6 +3,7 @@
 use super::Block;
 pub use super::ends::{embed, embed_from, logits};
 use super::experts::Mixture;
+use super::latent;
 use super::ops::{Op, Part, Slot};
 use super::scratch::index;
 pub use super::scratch::{LayerCache, Scratch};
@@ -77,6 +78,8 @@ impl Pass<'_> {
             Op::HeadNorm { slot, weight } => self.head_norm(slot, weight),
             Op::Split { from, to } => self.split(from, to),
             Op::Rope { local } => self.rope(local),
+            Op::LatentHeads => self.latent_heads(),
+            Op::CutAttended => self.cut_attended(),
             Op::Attention { window } => self.attention(window),
             Op::SiluMul => self.gate_mul(silu_mul),
             Op::GeluMul => self.gate_mul(gelu_mul),
@@ -164,9 +167,12 @@ impl Pass<'_> {
     fn split(&mut self, from: Slot, to: &[Slot]) {
         let Heads { queries, keys, dim } = self.scratch.heads;
         let intermediate = self.scratch.intermediate;
+        let (kv_rank, rope) = self.scratch.latent.map_or((0, 0), |l| (l.kv_rank, l.rope));
         let width = |slot| match slot {
             Slot::Q => queries * dim,
             Slot::K | Slot::V => keys * dim,
+            Slot::KvLatent => kv_rank,
+            Slot::KeyTurn => rope,
             _ => intermediate,
         };
         let (tokens, row): (_, usize) = (self.tokens(), to.iter().map(|s| width(*s)).sum());
@@ -197,6 +203,31 @@ impl Pass<'_> {
         for slot in [Slot::Q, Slot::K] {
             rope(self.cpu, &mut slots[index(slot)], cos, sin, *turn);
         }
+    }
+
+    fn latent_heads(&mut self) {
+        let tokens = self.tokens();
+        let Scratch {
+            heads,
+            latent,
+            rotary,
+            turn,
+            slots,
+            ..
+        } = &mut *self.scratch;
+        let latent = latent.expect("a config with this operation has the sizes");
+        let first = self.cache.keys.len() / (heads.keys * heads.dim);
+        let (cos, sin) = rotary.tables(first, tokens);
+        latent::heads(self.cpu, (latent, heads.queries), slots, (cos, sin, *turn));
+    }
+
+    fn cut_attended(&mut self) {
+        let dim = self.scratch.heads.dim;
+        let latent = self.scratch.latent;
+        let value = latent
+            .expect("a config with this operation has the sizes")
+            .value;
+        latent::cut(&mut self.scratch.slots[index(Slot::Attended)], dim, value);
     }
 
     fn attention(&mut self, window: Option<usize>) {

@@ -27,6 +27,16 @@ pub enum Slot {
     Qkv,
     /// Gate and up projection of one matrix, side by side.
     GateUp,
+    /// The narrow vector that queries are made of.
+    QueryLatent,
+    /// The narrow vector that keys and values are made of, and the rotated part of keys behind it.
+    KvLatentAndTurn,
+    /// The narrow vector that keys and values are made of.
+    KvLatent,
+    /// The rotated part of keys, one for all heads.
+    KeyTurn,
+    /// Keys without their rotated part, and values, head by head.
+    KeysAndValues,
     /// The score of the expert that sees every token, 1 wide.
     Score,
 }
@@ -44,6 +54,16 @@ pub enum Part {
     V,
     /// Query, key and value projection as one matrix.
     Qkv,
+    /// Makes the narrow vector that queries are made of.
+    QueryDown,
+    /// Norm over that vector.
+    QueryLatentNorm,
+    /// Makes the narrow vector that keys and values are made of, and the rotated part of keys.
+    KvDown,
+    /// Norm over that vector.
+    KvLatentNorm,
+    /// Makes keys and values of the narrow vector.
+    KvUp,
     /// Norm over each query head.
     QNorm,
     /// Norm over each key head.
@@ -141,6 +161,11 @@ pub enum Op {
         /// With the base of blocks whose attention slides.
         local: bool,
     },
+    /// Rotates the last part of each query head and `KeyTurn`; puts K and V together from it and
+    /// from `KeysAndValues`, values with zeros behind them up to the width of a key.
+    LatentHeads,
+    /// Cuts the zeros behind each head of `Attended` away that `LatentHeads` put there.
+    CutAttended,
     /// Appends K and V to the cache; `Attended = softmax(scale · Q·Kᵀ, causal)·V`.
     Attention {
         /// A token sees this many positions, itself included.

@@ -35,6 +35,19 @@ pub fn frequencies(config: &Config) -> Vec<f32> {
             let scaled = |f| llama3(f, *factor as f32, (*low, *high), *original);
             plain.map(scaled).collect()
         }
+        RopeScaling::Yarn {
+            factor, low, high, ..
+        } => {
+            let (factor, low, high) = (*factor as f32, *low as f32, *high as f32);
+            let width = if low == high { 0.001 } else { high - low };
+            let scaled = |(i, f): (usize, f32)| {
+                let kept = 1.0 - ((i as f32 - low) / width).clamp(0.0, 1.0);
+                // transformers divides 1 by the product, not the quotient.
+                let divided = 1.0 / (factor * (1.0 / f));
+                divided * (1.0 - kept) + f * kept
+            };
+            plain.enumerate().map(scaled).collect()
+        }
         RopeScaling::Long { short, .. } => {
             let (dim, theta) = (config.rotary as f32, config.rope_theta as f32);
             let scaled = |(i, factor): (usize, &f64)| {
@@ -74,7 +87,9 @@ impl Rotary {
     /// Empty tables for one model.
     pub fn new(config: &Config) -> Self {
         let mut rotary = Self::of(frequencies(config));
-        if let RopeScaling::Long { attention, .. } = config.rope_scaling {
+        if let RopeScaling::Long { attention, .. } | RopeScaling::Yarn { attention, .. } =
+            config.rope_scaling
+        {
             rotary.amplitude = attention as f32;
         }
         rotary

@@ -1,6 +1,6 @@
 //! What passes keep: keys and values of a sequence, buffers and tables of a model.
 
-use super::config::{Config, Experts};
+use super::config::{Config, Experts, Latent};
 use super::experts::ExpertBuffers;
 use super::ops::Slot;
 use super::rotary::Rotary;
@@ -45,6 +45,7 @@ pub struct Scratch {
     pub(super) local: Option<Rotary>,
     pub(super) slots: Vec<Vec<f32>>,
     pub(super) experts: Option<Experts>,
+    pub(super) latent: Option<Latent>,
     pub(super) buffers: ExpertBuffers,
 }
 
@@ -60,6 +61,11 @@ const BUFFERS: &[Slot] = &[
     Slot::Up,
     Slot::Qkv,
     Slot::GateUp,
+    Slot::QueryLatent,
+    Slot::KvLatentAndTurn,
+    Slot::KvLatent,
+    Slot::KeyTurn,
+    Slot::KeysAndValues,
     Slot::Score,
 ];
 
@@ -78,7 +84,7 @@ impl Scratch {
                 window: None,
             },
             turn: Turn {
-                dim: config.head_dim,
+                dim: config.latent.map_or(config.head_dim, |l| l.rope),
                 half: config.rotary / 2,
                 interleaved: config.arch().rope.interleaved,
             },
@@ -89,6 +95,7 @@ impl Scratch {
             local: Rotary::local(config),
             slots: vec![Vec::new(); BUFFERS.len()],
             experts: config.experts,
+            latent: config.latent,
             buffers: ExpertBuffers::default(),
         }
     }

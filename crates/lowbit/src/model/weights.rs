@@ -47,7 +47,7 @@ pub fn linears(config: &Config, layer: usize) -> Vec<Linear> {
         Some(Linear {
             part: row.part,
             weight: item.named("weight"),
-            bias: bias.then(|| item.named("bias")),
+            bias: bias.then(|| item.named(item.bias_name)),
             rows,
             cols,
             quantizable: row.policy != Policy::Keep,
@@ -88,6 +88,8 @@ pub(super) struct Item {
     pub(super) quantized: Option<Quantized>,
     /// Added to a vector, see `Arch::norm_offset`.
     offset: f32,
+    /// Last part of the name of its bias.
+    bias_name: &'static str,
 }
 
 /// A matrix in a layout.
@@ -124,8 +126,13 @@ impl Item {
                 bias: bias.present(config),
             },
         };
+        let bias_name = match row.kind {
+            Kind::Matrix { bias, .. } => bias.tensor(),
+            Kind::Vector(_) => "bias",
+        };
         Self {
             offset: config.arch().norm_offset,
+            bias_name,
             ..Self::new(module, form)
         }
     }
@@ -146,6 +153,7 @@ impl Item {
             form,
             quantized: None,
             offset: 0.0,
+            bias_name: "bias",
         }
     }
 
@@ -174,7 +182,7 @@ impl Item {
             Form::Matrix { rows, cols, bias } => {
                 let weight = self.quantized.is_none();
                 let weight = weight.then(|| tensor("weight", &[rows, cols]));
-                let bias = bias.then(|| tensor("bias", &[rows]));
+                let bias = bias.then(|| tensor(self.bias_name, &[rows]));
                 weight.into_iter().chain(bias).collect()
             }
         }
@@ -243,7 +251,7 @@ impl Item {
                 Stored::Quantized(matrix)
             }
         };
-        let bias = bias.then(|| self.take("bias", tensors).and_then(|t| floats(&t)));
+        let bias = bias.then(|| self.take(self.bias_name, tensors).and_then(|t| floats(&t)));
         Ok(Slotted::Matrix {
             weight,
             bias: bias.transpose()?,

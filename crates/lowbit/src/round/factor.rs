@@ -6,10 +6,11 @@
 //! `w[j] + Σ_{i>j} U[j,i]·d[i] / U[j,j]` (Babai's nearest plane), and the weighted error is
 //! `Σ (U[j,j]·(rounded from − rounded to))²`. One factorization instead of three.
 
+use super::gptq::GptqOptions;
 use super::hessian::Hessian;
 use super::order::Order;
 use crate::cpu::Cpu;
-use crate::linalg::Cholesky;
+use crate::linalg::{Cholesky, CholeskyF64, NotPositive};
 
 /// Added to the damping after a failure, until it reaches 1.
 const DAMP_STEP: f64 = 0.01;
@@ -25,6 +26,8 @@ pub struct Factor {
     pub columns: Vec<u32>,
     /// U, upper triangle row-major, rows and columns in the order of `columns`.
     pub u: Vec<f32>,
+    /// The damped H `[n, n]` in the original order of columns, if it is refined with afterwards.
+    pub curvature: Option<Vec<f32>>,
     /// Damping that succeeded, relative to the mean of the diagonal.
     pub damp: f64,
     /// Diagonal floor that succeeded, relative to the largest entry; 0 when none was needed.
@@ -44,15 +47,47 @@ pub enum Factored {
     Failed(String),
 }
 
-/// A factorization under way, with the ladder of dampings (after GPTQModel).
+/// A factorization under way, with the ladder of dampings (after GPTQModel): more and more of the
+/// mean, then a floor below every entry of the diagonal, then the first damping again in f64.
 #[derive(Debug)]
 pub struct Factoring {
     first_damp: f64,
+    refine: bool,
     attempt: usize,
     columns: Vec<u32>,
     diagonal: Vec<f64>,
     dead: usize,
-    running: Option<Cholesky>,
+    running: Option<Running>,
+}
+
+#[derive(Debug)]
+enum Running {
+    Single(Cholesky),
+    Double(CholeskyF64),
+}
+
+impl Running {
+    fn step(&mut self, cpu: &Cpu) -> Result<bool, NotPositive> {
+        match self {
+            Self::Single(c) => c.step(cpu),
+            Self::Double(c) => c.step(cpu),
+        }
+    }
+
+    fn into_factor(self) -> Vec<f32> {
+        match self {
+            Self::Single(c) => c.into_factor(),
+            Self::Double(c) => c.into_factor(),
+        }
+    }
+}
+
+/// A rung of the ladder.
+struct Rung {
+    diagonal: Vec<f64>,
+    damp: f64,
+    floor: f64,
+    double: bool,
 }
 
 impl Factoring {
@@ -67,6 +102,7 @@ impl Factoring {
         let diagonal = hessian.diagonal();
         Self {
             first_damp: damp,
+            refine: false,
             attempt: 0,
             columns: order.columns_backwards(&diagonal, group),
             dead: diagonal.iter().filter(|d| **d == 0.0).count(),
@@ -75,37 +111,53 @@ impl Factoring {
         }
     }
 
+    /// Starts on a finished Hessian, for rounding with `options`.
+    pub fn for_rounding(hessian: &Hessian, options: &GptqOptions, group: usize) -> Self {
+        Self {
+            refine: options.refines(),
+            ..Self::grouped(hessian, options.order, group, options.damp)
+        }
+    }
+
     /// Works for one panel of the matrix; the result when there is one.
     pub fn step(&mut self, cpu: &Cpu, hessian: &Hessian) -> Option<Factored> {
         if self.diagonal.iter().any(|d| !d.is_finite()) {
             return Some(Factored::Failed("the Hessian is not finite".into()));
         }
-        let Some(mut cholesky) = self.running.take() else {
-            let (diagonal, _, _) = self.damped()?;
-            let upper = hessian.upper(cpu, &self.columns, &diagonal);
-            self.running = Some(Cholesky::new(upper, hessian.width()));
+        let n = hessian.width();
+        let Some(mut running) = self.running.take() else {
+            let rung = self.rung()?;
+            self.running = Some(if rung.double {
+                let upper = hessian.upper_f64(cpu, &self.columns, &rung.diagonal);
+                Running::Double(CholeskyF64::new(upper, n))
+            } else {
+                let upper = hessian.upper(cpu, &self.columns, &rung.diagonal);
+                Running::Single(Cholesky::new(upper, n))
+            });
             return None;
         };
-        match cholesky.step(cpu) {
+        match running.step(cpu) {
             Ok(true) => {
-                let (_, damp, floor) = self.damped()?;
+                let rung = self.rung()?;
+                let curvature = self.refine.then(|| hessian.full(cpu, &rung.diagonal));
                 Some(Factored::Ready(Factor {
                     columns: std::mem::take(&mut self.columns),
-                    u: cholesky.into_factor(),
-                    damp,
-                    floor,
+                    u: running.into_factor(),
+                    curvature: curvature.filter(|h| h.iter().all(|v| v.is_finite())),
+                    damp: rung.damp,
+                    floor: rung.floor,
                     // H is twice the mean of x·xᵀ.
                     importance: self.diagonal.iter().map(|d| (d / 2.0) as f32).collect(),
                     dead: self.dead,
                 }))
             }
             Ok(false) => {
-                self.running = Some(cholesky);
+                self.running = Some(running);
                 None
             }
             Err(_) => {
                 self.attempt += 1;
-                let failed = self.damped().is_none();
+                let failed = self.rung().is_none();
                 failed.then(|| {
                     let tried = self.attempt;
                     Factored::Failed(format!("the Hessian has no factor after {tried} dampings"))
@@ -114,20 +166,29 @@ impl Factoring {
         }
     }
 
-    /// The diagonal of this attempt, its damping and its floor; none when the ladder ends.
-    fn damped(&self) -> Option<(Vec<f64>, f64, f64)> {
+    /// The rung of this attempt; none when the ladder ends.
+    fn rung(&self) -> Option<Rung> {
         let dampings = ((1.0 - self.first_damp) / DAMP_STEP).ceil().max(1.0) as usize;
-        let damp = self.first_damp + DAMP_STEP * self.attempt.min(dampings - 1) as f64;
-        let floor = match self.attempt.checked_sub(dampings) {
-            None => 0.0,
-            Some(k) if k < FLOORS => (0..k).fold(FLOOR, |f, _| f * 10.0),
+        let (mut damp, mut floor, mut double) = (self.first_damp, 0.0, false);
+        match self.attempt.checked_sub(dampings) {
+            None => damp += DAMP_STEP * self.attempt as f64,
+            Some(k) if k < FLOORS => {
+                damp += DAMP_STEP * (dampings - 1) as f64;
+                floor = (0..k).fold(FLOOR, |f, _| f * 10.0);
+            }
+            Some(FLOORS) => double = true,
             Some(_) => return None,
-        };
+        }
         let live = (self.diagonal.len() - self.dead).max(1);
         let sum: f64 = self.diagonal.iter().sum();
         let mean = if sum > 0.0 { sum / live as f64 } else { 1.0 };
         let least = floor * self.diagonal.iter().fold(0.0f64, |m, d| m.max(*d));
         let entry = |d: &f64| if *d == 0.0 { mean } else { d.max(least) } + damp * mean;
-        Some((self.diagonal.iter().map(entry).collect(), damp, floor))
+        Some(Rung {
+            diagonal: self.diagonal.iter().map(entry).collect(),
+            damp,
+            floor,
+            double,
+        })
     }
 }

@@ -26,6 +26,9 @@ pub use super::order::Order;
 /// Multiply-adds that one step does per thread at most, about 50 ms of work.
 const STEP_WORK: usize = 1 << 31;
 
+/// Rounds of refinement unless told otherwise.
+const REFINE: usize = 3;
+
 /// How GPTQ differs from rounding to nearest.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GptqOptions {
@@ -35,6 +38,16 @@ pub struct GptqOptions {
     pub block: usize,
     /// In which order columns are rounded.
     pub order: Order,
+    /// How often scales and codes are refined afterwards, by turns, each given all the others; not
+    /// done in `Order::Group`.
+    pub refine: usize,
+}
+
+impl GptqOptions {
+    /// Whether rounding needs H itself besides its factor.
+    pub fn refines(&self) -> bool {
+        self.refine > 0 && self.order != Order::Group
+    }
 }
 
 impl Default for GptqOptions {
@@ -43,6 +56,7 @@ impl Default for GptqOptions {
             damp: 0.01,
             block: 128,
             order: Order::Static,
+            refine: REFINE,
         }
     }
 }
@@ -114,7 +128,11 @@ impl Rounding {
     /// Rounds some more rows; whether those were the last. `weight` is `[rows, cols]`, finite.
     pub fn step(&mut self, cpu: &Cpu, weight: &Weight, factor: &Factor) -> bool {
         let (rows, cols) = (self.rows, self.cols);
-        let tile_work = (ROWS * cols * cols / 2).max(1);
+        let refined = factor
+            .curvature
+            .as_ref()
+            .map_or(0, |_| 1 + self.options.gptq.refine);
+        let tile_work = (ROWS * cols * cols * (1 + 2 * refined) / 2).max(1);
         let count = (STEP_WORK / tile_work).max(1) * cpu.threads();
         let first = self.next;
         let last = (first + count).min(self.tiles.len());
@@ -128,6 +146,8 @@ impl Rounding {
             moving: self.is_moving(),
             by_turn: self.is_by_index(),
             importance: &importance,
+            scale_dtype: self.options.scale_dtype,
+            refine: self.options.gptq.refine,
         };
         let mask = self.extra.mask.as_deref();
         cpu.run_chunks(&mut self.tiles[first..last], 1, true, |i, tile| {

@@ -4,8 +4,10 @@ use super::factor::Factor;
 use super::lazy::{errors_asked, strips, take_in};
 use super::mask::Mask;
 use super::observer::{Grid, Observer};
+use super::refine::refine;
 use crate::linalg::simd::Task;
 use crate::linalg::{LANES, Lanes};
+use crate::tensor::Dtype;
 
 /// What a tile is rounded to and how.
 #[derive(Clone, Copy)]
@@ -23,6 +25,9 @@ pub(super) struct Spec<'a> {
     pub by_turn: bool,
     /// Of each input in the original order, or empty.
     pub importance: &'a [f32],
+    pub scale_dtype: Dtype,
+    /// Rounds of refinement, if the factor comes with H.
+    pub refine: usize,
 }
 
 /// A rounded tile, in the original order of columns.
@@ -63,9 +68,11 @@ impl Tile<'_> {
         place / self.spec.group
     }
 
-    fn keeps(&self, row: usize, column: usize) -> bool {
-        self.mask
-            .is_none_or(|(mask, first)| mask.keeps(first + row, column))
+    pub(super) fn keeps(&self, row: usize, column: usize) -> bool {
+        // Lanes beyond the last row are of no matter.
+        self.mask.is_none_or(|(mask, first)| {
+            first + row >= mask.shape().0 || mask.keeps(first + row, column)
+        })
     }
 }
 
@@ -96,7 +103,13 @@ impl Task for Tile<'_> {
             high = low;
         }
         state.out.squared_error = state.squared_error();
-        state.out
+        let mut out = state.out;
+        if let Some(h) = &self.factor.curvature
+            && !self.spec.by_turn
+        {
+            refine::<FMA, M>(&self, h, self.spec.refine, &mut out);
+        }
+        out
     }
 }
 

@@ -118,6 +118,34 @@ impl Hessian {
         out
     }
 
+    /// H in the original order with another diagonal, `[n, n]`.
+    pub fn full(&self, cpu: &Cpu, diagonal: &[f64]) -> Vec<f32> {
+        let (n, scale) = (self.n, self.scale());
+        let mut out = vec![0.0f32; n * n];
+        cpu.run_chunks(&mut out, n, n > 128, |i, row| {
+            for (j, v) in row.iter_mut().enumerate() {
+                *v = (self.sums[i.max(j)][i.min(j)] * scale) as f32;
+            }
+            row[i] = diagonal[i] as f32;
+        });
+        out
+    }
+
+    /// What `upper` gives, in f64.
+    pub fn upper_f64(&self, cpu: &Cpu, columns: &[u32], diagonal: &[f64]) -> Vec<f64> {
+        let (n, scale) = (self.n, self.scale());
+        let mut out = vec![0.0f64; n * n];
+        cpu.run_chunks(&mut out, n, n > 128, |i, row| {
+            let a = columns[i] as usize;
+            row[i] = diagonal[a];
+            for (v, b) in row[i + 1..].iter_mut().zip(&columns[i + 1..]) {
+                let (high, low) = (a.max(*b as usize), a.min(*b as usize));
+                *v = self.sums[high][low] * scale;
+            }
+        });
+        out
+    }
+
     /// H for inputs that are divided by `s`, one factor per input; after `finish`.
     pub fn rescale(&mut self, s: &[f32]) {
         assert_eq!(s.len(), self.n, "one factor per input");

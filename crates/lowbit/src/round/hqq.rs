@@ -134,7 +134,8 @@ impl Solver {
     /// The scale as it is stored, never 0, and its reciprocal, which all is computed with.
     #[inline(always)]
     fn scale(self, range: f32) -> (f32, f32) {
-        let s = self.top / range;
+        // A number over a tensor is a product with the reciprocal in the tool.
+        let s = (1.0 / range) * self.top;
         if self.dtype == Dtype::F32 && s.is_finite() {
             return (1.0 / s, s);
         }

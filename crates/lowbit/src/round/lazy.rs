@@ -39,14 +39,8 @@ pub(super) fn take_in<const FMA: bool, const M: usize>(
     let mut now: Vec<Vec<Lanes>> = work.iter().map(|s| s[low..high].to_vec()).collect();
     for j in (low..high).step_by(M) {
         let width = M.min(high - j);
-        let mut sums = [[[0.0f32; LANES]; M]; ROWS / LANES];
-        for i in (high..n).step_by(DEPTH) {
-            let len = DEPTH.min(n - i);
-            let left = columns::<M>(&factor.u[j * n + i..], n, width, len);
-            for (sums, strip) in sums.iter_mut().zip(work) {
-                product::<FMA, M>(&left[..len], &strip[i..i + len], sums);
-            }
-        }
+        let asked = &factor.u[j * n..];
+        let sums = sums::<FMA, M>(&asked[high.min(n)..], n, width, (work, high, n));
         for (now, sums) in now.iter_mut().zip(&sums) {
             for (m, sum) in sums.iter().enumerate().take(width) {
                 let pivot = factor.u[(j + m) * n + j + m];
@@ -55,6 +49,25 @@ pub(super) fn take_in<const FMA: bool, const M: usize>(
         }
     }
     now
+}
+
+/// `Σ_i u[m · stride + i − from] · values[i]` for `width` rows m of u and i from `from` to `to`.
+#[inline(always)]
+pub(super) fn sums<const FMA: bool, const M: usize>(
+    u: &[f32],
+    stride: usize,
+    width: usize,
+    (values, from, to): (&[Vec<Lanes>], usize, usize),
+) -> [[Lanes; M]; ROWS / LANES] {
+    let mut sums = [[[0.0f32; LANES]; M]; ROWS / LANES];
+    for i in (from..to).step_by(DEPTH) {
+        let len = DEPTH.min(to - i);
+        let left = columns::<M>(&u[i - from..], stride, width, len);
+        for (sums, strip) in sums.iter_mut().zip(values) {
+            product::<FMA, M>(&left[..len], &strip[i..i + len], sums);
+        }
+    }
+    sums
 }
 
 /// The first `len` columns of `rows` rows that lie `stride` apart, for `product`.

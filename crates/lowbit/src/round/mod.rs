@@ -21,10 +21,17 @@ mod nested;
 pub mod observer;
 pub mod order;
 pub mod prune;
+#[cfg(test)]
+mod prune_tests;
+mod refine;
+#[cfg(test)]
+mod refine_tests;
 mod rows;
 pub mod rtn;
 mod sparse_gpt;
 mod table;
+#[cfg(test)]
+mod testing;
 
 use crate::error::{Code, Error, Result, nearest};
 use crate::tensor::Dtype;

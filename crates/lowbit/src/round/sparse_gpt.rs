@@ -10,7 +10,7 @@ use super::lazy::{ROWS, errors_asked, strips, take_in};
 use super::mask::Mask;
 use super::prune::{Pruning, lowest};
 use crate::cpu::Cpu;
-use crate::error::{Code, Error, Result};
+use crate::error::{Error, Result};
 use crate::kernels::matmul::Weight;
 use crate::linalg::simd::{Task, dispatch};
 use crate::linalg::{LANES, Lanes};
@@ -39,10 +39,10 @@ struct Tile {
     now: Vec<Vec<Lanes>>,
     /// What stays, `[rows, cols]` in the original order.
     values: Vec<f32>,
+    /// Which are pruned, alike.
+    pruned: Vec<bool>,
     /// Scores of the block under way `[rows, columns of the block]`.
     scores: Vec<f32>,
-    /// Which of them are pruned.
-    pruned: Vec<bool>,
 }
 
 impl SparseGpt {
@@ -59,10 +59,7 @@ impl SparseGpt {
         }
     }
 
-    /// Prunes some more columns; whether those were the last.
-    ///
-    /// `weight` is `[rows, cols]`, finite. With a pattern, the factor's order must be `Order::Off`,
-    /// so that neighbours are finished one after another.
+    /// Prunes some more columns; whether those were the last. `weight` is `[rows, cols]`, finite.
     pub fn step(&mut self, cpu: &Cpu, weight: &Weight, factor: &Factor) -> bool {
         if self.high == self.cols {
             self.failed = self.start(weight, factor).err();
@@ -70,34 +67,29 @@ impl SparseGpt {
         if self.failed.is_some() || self.high == 0 {
             return true;
         }
-        let run = self.pruning.pattern.map_or(1, |(_, m)| m);
-        let low = self.high.saturating_sub((BLOCK / run).max(1) * run);
-        let (range, pattern) = ((low, self.high), self.pruning.pattern);
+        let low = self.high.saturating_sub(BLOCK);
+        let pattern = self.pruning.pattern;
+        let block = Block {
+            factor,
+            places: &places(factor),
+            low,
+            high: self.high,
+        };
         cpu.run_chunks(&mut self.tiles, 1, true, |_, tile| {
             let tile = &mut tile[0];
-            dispatch(
-                cpu.isa,
-                TakeIn {
-                    tile,
-                    factor,
-                    range,
-                },
-            );
+            dispatch(cpu.isa, TakeIn { tile, block });
         });
         if pattern.is_none() {
-            self.choose(range.1 - range.0);
+            self.choose(&block);
         }
         cpu.run_chunks(&mut self.tiles, 1, true, |_, tile| {
             let tile = &mut tile[0];
-            dispatch(
-                cpu.isa,
-                Finish {
-                    tile,
-                    factor,
-                    range,
-                    pattern,
-                },
-            );
+            let task = Finish {
+                tile,
+                block,
+                pattern,
+            };
+            dispatch(cpu.isa, task);
         });
         self.high = low;
         low == 0
@@ -123,11 +115,6 @@ impl SparseGpt {
     }
 
     fn start(&mut self, weight: &Weight, factor: &Factor) -> Result<()> {
-        let natural = factor.columns.iter().rev().copied().eq(0..self.cols as u32);
-        if self.pruning.pattern.is_some() && !natural {
-            let what = "a pattern is pruned in the order of the row";
-            return Err(Error::new(Code::Internal, what));
-        }
         for (t, tile) in self.tiles.iter_mut().enumerate() {
             let rows = (self.rows - t * ROWS).min(ROWS);
             tile.values = vec![0.0; rows * self.cols];
@@ -141,24 +128,72 @@ impl SparseGpt {
     }
 
     /// Marks the lowest scores of a block of columns, over all rows.
-    fn choose(&mut self, width: usize) {
+    fn choose(&mut self, block: &Block<'_>) {
+        let width = block.high - block.low;
         let scores: Vec<f32> = self.tiles.iter().flat_map(|t| &t.scores).copied().collect();
-        for tile in &mut self.tiles {
-            // The scores are read; from here on they say which weights are pruned.
-            tile.scores.fill(0.0);
-        }
         for i in lowest(&scores, self.pruning.pruned_of(scores.len())) {
-            let (row, column) = (i as usize / width, i as usize % width);
-            self.tiles[row / ROWS].scores[row % ROWS * width + column] = 1.0;
+            let (row, j) = (i as usize / width, block.low + i as usize % width);
+            let column = block.factor.columns[j] as usize;
+            self.tiles[row / ROWS].pruned[row % ROWS * self.cols + column] = true;
         }
+    }
+}
+
+/// Where each column of the row is in the factor's order.
+fn places(factor: &Factor) -> Vec<u32> {
+    let mut places = vec![0; factor.columns.len()];
+    for (j, column) in factor.columns.iter().enumerate() {
+        places[*column as usize] = j as u32;
+    }
+    places
+}
+
+/// The columns `low..high` of the factor's order, which are finished together.
+#[derive(Clone, Copy)]
+struct Block<'a> {
+    factor: &'a Factor,
+    places: &'a [u32],
+    low: usize,
+    high: usize,
+}
+
+impl Block<'_> {
+    /// What column `j` of a strip should become, given the errors of all columns from `finished`
+    /// on.
+    #[inline(always)]
+    fn target<const FMA: bool>(
+        self,
+        tile: &Tile,
+        strip: usize,
+        j: usize,
+        finished: usize,
+    ) -> Lanes {
+        let n = self.factor.columns.len();
+        let (row, errors) = (&self.factor.u[j * n..(j + 1) * n], &tile.work[strip]);
+        // Columns of later blocks have taken in nothing yet.
+        let (mut target, until) = if j < self.low {
+            (errors[j], n)
+        } else {
+            (tile.now[strip][j - self.low], self.high)
+        };
+        let asked = errors_asked::<FMA>(&row[finished..until], &errors[finished..until]);
+        for (t, a) in target.iter_mut().zip(asked) {
+            *t += a / row[j];
+        }
+        target
+    }
+
+    /// How much the output loses with a weight of column `j`.
+    #[inline(always)]
+    fn score(self, weight: f32, j: usize) -> f32 {
+        (weight * self.factor.u[j * (self.factor.columns.len() + 1)]).abs()
     }
 }
 
 /// Takes earlier errors into a block of columns and scores them.
 struct TakeIn<'a> {
     tile: &'a mut Tile,
-    factor: &'a Factor,
-    range: (usize, usize),
+    block: Block<'a>,
 }
 
 impl Task for TakeIn<'_> {
@@ -166,16 +201,13 @@ impl Task for TakeIn<'_> {
 
     #[inline(always)]
     fn run<const FMA: bool, const M: usize>(self) {
-        let (low, high) = self.range;
-        let (n, width) = (self.factor.columns.len(), high - low);
-        let tile = self.tile;
-        tile.now = take_in::<FMA, M>(&tile.work, self.factor, self.range);
-        let rows = tile.values.len() / n;
-        tile.scores = vec![0.0; rows * width];
+        let (tile, block) = (self.tile, self.block);
+        let (n, width) = (block.places.len(), block.high - block.low);
+        tile.now = take_in::<FMA, M>(&tile.work, block.factor, (block.low, block.high));
+        tile.scores = vec![0.0; tile.values.len() / n * width];
         for (r, scores) in tile.scores.chunks_exact_mut(width).enumerate() {
             for (k, score) in scores.iter_mut().enumerate() {
-                let pivot = self.factor.u[(low + k) * (n + 1)];
-                *score = (tile.now[r / LANES][k][r % LANES] * pivot).abs();
+                *score = block.score(tile.now[r / LANES][k][r % LANES], block.low + k);
             }
         }
     }
@@ -184,8 +216,7 @@ impl Task for TakeIn<'_> {
 /// Finishes the columns of a block, from the last to the first.
 struct Finish<'a> {
     tile: &'a mut Tile,
-    factor: &'a Factor,
-    range: (usize, usize),
+    block: Block<'a>,
     pattern: Option<(usize, usize)>,
 }
 
@@ -194,71 +225,48 @@ impl Task for Finish<'_> {
 
     #[inline(always)]
     fn run<const FMA: bool, const M: usize>(self) {
-        let (low, high) = self.range;
-        for j in (low..high).rev() {
+        let (tile, block) = (self.tile, self.block);
+        for j in (block.low..block.high).rev() {
             if let Some((n, m)) = self.pattern {
-                let column = self.factor.columns[j] as usize;
-                if column.is_multiple_of(m) {
-                    let last = (j + 1).saturating_sub(m);
-                    choose_run::<FMA>(self.tile, self.factor, (last, j + 1), self.range, n, m);
+                let first = block.factor.columns[j] as usize / m * m;
+                let run: Vec<usize> = block.places[first..]
+                    .iter()
+                    .take(m)
+                    .map(|j| *j as usize)
+                    .collect();
+                // Whoever of a run is finished first decides for all of it.
+                if run.iter().all(|other| *other <= j) {
+                    choose_run::<FMA>(tile, block, (first, &run), j + 1, n * run.len() / m);
                 }
             }
-            for strip in 0..self.tile.work.len() {
-                finish_column::<FMA>(self.tile, self.factor, strip, j, self.range);
+            for strip in 0..tile.work.len() {
+                finish_column::<FMA>(tile, block, strip, j);
             }
         }
     }
 }
 
-/// What column `j` of a strip should become, given all errors of finished columns.
-#[inline(always)]
-fn target<const FMA: bool>(
-    tile: &Tile,
-    factor: &Factor,
-    strip: usize,
-    j: usize,
-    ((low, high), finished): ((usize, usize), usize),
-) -> Lanes {
-    let n = factor.columns.len();
-    let row = &factor.u[j * n..(j + 1) * n];
-    let errors = &tile.work[strip][finished..high];
-    let asked = errors_asked::<FMA>(&row[finished..high], errors);
-    let mut target = tile.now[strip][j - low];
-    for (t, a) in target.iter_mut().zip(asked) {
-        *t += a / row[j];
-    }
-    target
-}
-
-/// Marks the `n` lowest scores of the columns `run`, which are finished next, in every row.
+/// Marks the `count` lowest scores of neighbours in every row; `run` are their places.
 #[inline(always)]
 fn choose_run<const FMA: bool>(
     tile: &mut Tile,
-    factor: &Factor,
-    run: (usize, usize),
-    range: (usize, usize),
-    n: usize,
-    m: usize,
+    block: Block<'_>,
+    (first, run): (usize, &[usize]),
+    finished: usize,
+    count: usize,
 ) {
-    let (cols, width) = (factor.columns.len(), range.1 - range.0);
+    let cols = block.places.len();
     let rows = tile.values.len() / cols;
-    let len = run.1 - run.0;
-    let mut scores = vec![0.0f32; len];
     for strip in 0..tile.work.len() {
-        let targets: Vec<Lanes> = (run.0..run.1)
-            .map(|j| target::<FMA>(tile, factor, strip, j, (range, run.1)))
+        let targets: Vec<Lanes> = run
+            .iter()
+            .map(|j| block.target::<FMA>(tile, strip, *j, finished))
             .collect();
         for r in strip * LANES..rows.min((strip + 1) * LANES) {
-            for (k, (score, lanes)) in scores.iter_mut().zip(&targets).enumerate() {
-                let pivot = factor.u[(run.0 + k) * (cols + 1)];
-                // In the order of the row, so that ties go as they do everywhere.
-                *score = (lanes[r % LANES] * pivot).abs();
-            }
-            scores.reverse();
-            let low = &mut tile.scores[r * width..(r + 1) * width];
-            low[run.0 - range.0..run.1 - range.0].fill(0.0);
-            for k in lowest(&scores, n * len / m) {
-                low[run.1 - range.0 - 1 - k as usize] = 1.0;
+            let lanes = targets.iter().zip(run);
+            let scores: Vec<f32> = lanes.map(|(t, j)| block.score(t[r % LANES], *j)).collect();
+            for k in lowest(&scores, count) {
+                tile.pruned[r * cols + first + k as usize] = true;
             }
         }
     }
@@ -266,22 +274,19 @@ fn choose_run<const FMA: bool>(
 
 /// Prunes or keeps the weights of column `j` in one strip and leaves the errors in their place.
 #[inline(always)]
-fn finish_column<const FMA: bool>(
-    tile: &mut Tile,
-    factor: &Factor,
-    strip: usize,
-    j: usize,
-    range: (usize, usize),
-) {
-    let (n, width) = (factor.columns.len(), range.1 - range.0);
-    let targets = target::<FMA>(tile, factor, strip, j, (range, j + 1));
-    let column = factor.columns[j] as usize;
-    let rows = tile.values.len() / n;
+fn finish_column<const FMA: bool>(tile: &mut Tile, block: Block<'_>, strip: usize, j: usize) {
+    let cols = block.places.len();
+    let targets = block.target::<FMA>(tile, strip, j, j + 1);
+    let column = block.factor.columns[j] as usize;
+    let rows = tile.values.len() / cols;
     for r in strip * LANES..rows.min((strip + 1) * LANES) {
-        let pruned = tile.scores[r * width + j - range.0] == 1.0;
-        let value = if pruned { 0.0 } else { targets[r % LANES] };
+        let at = r * cols + column;
+        let value = if tile.pruned[at] {
+            0.0
+        } else {
+            targets[r % LANES]
+        };
         tile.work[strip][j][r % LANES] -= value;
-        tile.values[r * n + column] = value;
-        tile.pruned[r * n + column] = pruned;
+        tile.values[at] = value;
     }
 }

@@ -168,7 +168,7 @@ mod tests {
         let (whole, shrunk) = clipping.losses();
         assert!(shrunk < 0.5 * whole, "{shrunk} of {whole}");
         for (row, source) in clipped.values.chunks(cols).zip(before.values.chunks(cols)) {
-            assert!((row[0] - 1.1).abs() < 1e-6, "shrunk as far as it goes");
+            assert!(row[0] < source[0], "the large weight gives way");
             let same = row.iter().zip(source).skip(1).take(31);
             assert!(same.into_iter().all(|(a, b)| a == b), "small weights stay");
         }

@@ -97,6 +97,14 @@ impl Flow {
                 self.read(Slot::K, Reader::Other);
                 self.pass(Slot::V, Slot::Attended, Reader::Attention);
             }
+            Op::LatentHeads => {
+                self.change(Slot::Q);
+                self.read(Slot::KeyTurn, Reader::Other);
+                self.read(Slot::KeysAndValues, Reader::Other);
+                self.write(Slot::K, Source::Other);
+                self.write(Slot::V, Source::Other);
+            }
+            Op::CutAttended => self.change(Slot::Attended),
             Op::SiluMul | Op::GeluMul => {
                 self.read(Slot::Gate, Reader::Other);
                 self.pass(Slot::Up, Slot::Gate, Reader::Gated);

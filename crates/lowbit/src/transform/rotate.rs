@@ -47,8 +47,10 @@ struct Places {
     readers: Vec<Part>,
     /// Linears whose outputs are added to the residual stream.
     writers: Vec<Part>,
-    /// Linears that make values, and linears that read what attention makes of them.
+    /// Linears whose last rows make values, and linears that read what attention makes of them.
     values: Vec<(Part, Vec<Part>)>,
+    /// How many rows those are.
+    value_rows: usize,
 }
 
 impl Rotation {
@@ -94,8 +96,11 @@ impl Rotation {
         if let Some(turn) = &self.r2[layer] {
             for (values, linears) in &places.values {
                 let (matrix, bias) = matrix_mut(block, *values);
-                turn.rows(cpu, &mut matrix.values, matrix.cols);
-                bias.into_iter().for_each(|b| turn.columns(cpu, b, None));
+                let first = matrix.rows - places.value_rows;
+                turn.rows(cpu, &mut matrix.values[first * matrix.cols..], matrix.cols);
+                if let Some(bias) = bias {
+                    turn.columns(cpu, &mut bias[first..], None);
+                }
                 for part in linears {
                     turn.columns(cpu, &mut matrix_mut(block, *part).0.values, None);
                 }
@@ -203,7 +208,10 @@ impl Places {
     /// `unsupported` with the reason when a rotation would change the function of the block.
     fn find(config: &Config, layer: usize, options: &Rotate) -> Result<Self> {
         let flow = Flow::new(config, layer);
-        let mut places = Self::default();
+        let mut places = Self {
+            value_rows: config.kv_heads * config.head_dim,
+            ..Self::default()
+        };
         let refuse = |rotation: &str, why: String| {
             let what = format!("{} does not permit {rotation}: {why}", config.arch().name);
             Err(Error::new(Code::Unsupported, what)
@@ -255,10 +263,13 @@ impl Places {
                     continue;
                 };
                 let linears = linears(flow, *attended);
-                match (&value.source, &*value.readers, linears) {
-                    (Source::Linears(parts), [_], Some(linears)) if parts.len() == 1 => {
-                        self.values.push((parts[0], linears));
-                    }
+                let part = match &value.source {
+                    Source::LastRows(part) => Some(*part),
+                    Source::Linears(parts) if parts.len() == 1 => Some(parts[0]),
+                    _ => None,
+                };
+                match (part, &*value.readers, linears) {
+                    (Some(part), [_], Some(linears)) => self.values.push((part, linears)),
                     _ => return Err("values or attention's output pass more than linears".into()),
                 }
             }

@@ -96,11 +96,11 @@ fn smooth(search: bool) -> Transform {
 #[test]
 fn loud_channels_get_finer_steps_for_any_number_of_threads() {
     let (block, stats) = (block(draw(ROWS * N, 1)), stats(&loud(300)));
-    for (transform, scheme) in [
-        (awq(), "w4g32"),
-        (smooth(true), "w8a8"),
-        (smooth(false), "w8a8"),
-        (smooth(true), "w8a8s"),
+    for (transform, scheme, most) in [
+        (awq(), "w4g32", 0.95),
+        (smooth(true), "w8a8", 0.7),
+        (smooth(false), "w8a8", 0.7),
+        (smooth(true), "w8a8s", 0.7),
     ] {
         let outcome = search(&Cpu::single(), &transform, &block, &stats, scheme).unwrap();
         let cpu = Cpu::new(Isa::detect(), 2).unwrap();
@@ -108,7 +108,7 @@ fn loud_channels_get_finer_steps_for_any_number_of_threads() {
         assert_eq!(outcome, threaded);
         assert!(outcome.flagged.is_none(), "{:?}", outcome.flagged);
         let (before, after) = (outcome.loss_before, outcome.loss_after);
-        assert!(after < 0.5 * before, "{scheme}: {after} of {before}");
+        assert!(after < most * before, "{scheme}: {after} of {before}");
         assert!(outcome.scales[20] > outcome.scales[21]);
     }
 }
@@ -128,8 +128,9 @@ fn silent_inputs_and_hopeless_candidates_keep_scales_of_one() {
         );
     }
     // Every weight is on its grid, so that any scale but 1 costs something.
-    let exact: Vec<f32> = (0..ROWS * N).map(|i| (i % 16) as f32 - 7.5).collect();
-    let outcome = search(&cpu, &awq(), &block(exact), &stats(&loud(50)), "w4g32").unwrap();
+    let exact: Vec<f32> = (0..ROWS * N).map(|i| (i % 16) as f32 - 5.0).collect();
+    let input = stats(&loud(50));
+    let outcome = search(&cpu, &awq(), &block(exact), &input, "w4g32-asym").unwrap();
     assert_eq!((outcome.loss_before, outcome.ratio), (0.0, None));
     assert!(outcome.flagged.is_some());
 }

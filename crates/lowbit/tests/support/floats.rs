@@ -64,12 +64,17 @@ impl Floats {
     /// Rounds everything to what `dtype` stores.
     pub(crate) fn store_as(&mut self, dtype: Dtype) {
         let round = |values: &mut [f32]| values.iter_mut().for_each(|v| *v = round_to(dtype, *v));
+        let offset = self.config.arch().norm_offset;
+        let norm = |values: &mut [f32]| {
+            let stored = |v: f32| round_to(dtype, v - offset) + offset;
+            values.iter_mut().for_each(|v| *v = stored(*v));
+        };
         round(&mut self.embed.values);
         round(&mut self.head.values);
-        round(&mut self.norm);
+        norm(&mut self.norm);
         for (_, slotted) in self.blocks.iter_mut().flat_map(|b| &mut b.weights) {
             match slotted {
-                Slotted::Vector(v) => round(v),
+                Slotted::Vector(v) => norm(v),
                 Slotted::Matrix { weight, bias } => {
                     round(&mut weight.values);
                     bias.iter_mut().for_each(|b| round(b));

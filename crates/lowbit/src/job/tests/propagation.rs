@@ -111,7 +111,7 @@ fn q_proj_calibrated_on(store: &Store, plan: &Plan, hidden: &[f32]) -> Vec<u32> 
     hessian.finish(&cpu);
     let layer = plan.layers_of(1).next().unwrap();
     let options = plan.round_options(layer);
-    let mut factoring = Factoring::new(&hessian, options.gptq.order, options.gptq.damp);
+    let mut factoring = Factoring::for_rounding(&hessian, &options.gptq, hessian.width());
     let factor = loop {
         match factoring.step(&cpu, &hessian) {
             None => {}

@@ -12,6 +12,9 @@ pub(super) const ALL: &[&str] = &[
     "rotate+gptq",
     "awq+gptq",
     "smoothquant+gptq",
+    "smoothquant+w8a8",
+    "smoothquant+w8a8s",
+    "fp8",
     "wanda+rtn",
     "sparsegpt+gptq",
     "magnitude+rtn",
@@ -28,7 +31,8 @@ pub(super) fn options(name: &str) -> Options {
     };
     let (steps, method) = name.rsplit_once('+').unwrap_or(("", name));
     options.method = match method {
-        "mixed" | "true-sequential" | "gar" => "gptq".into(),
+        "mixed" | "true-sequential" | "gar" | "w8a8" | "w8a8s" => "gptq".into(),
+        "fp8" => "rtn".into(),
         other => other.into(),
     };
     let prune = |method: &str, pattern: Option<&str>| Prune {
@@ -42,7 +46,7 @@ pub(super) fn options(name: &str) -> Options {
         "awq" => options.transforms = vec![Transform::Awq(Awq::default())],
         "smoothquant" => {
             options.transforms = vec![Transform::SmoothQuant(SmoothQuant::default())];
-            options.scheme = "w8".into();
+            options.scheme = if method == "gptq" { "w8" } else { method }.into();
         }
         "wanda" => options.prune = Some(prune("wanda", None)),
         "sparsegpt" => options.prune = Some(prune("sparsegpt", Some("2:4"))),
@@ -62,6 +66,7 @@ pub(super) fn options(name: &str) -> Options {
                 rule("re:.*v_proj", None, Some("rtn")),
             ];
         }
+        "fp8" => options.scheme = "fp8a8".into(),
         "hqq" => options.scheme = "w4g32-asym".into(),
         "true-sequential" => options.true_sequential = true,
         "gar" => {

@@ -172,6 +172,6 @@ fn fits_says_why_not() {
             .to_string()
     };
     assert!(what("w4g128", 96).contains("use w4g32"));
-    assert!(what("nf4", 96).contains("integers"));
+    assert!(what("nf4", 96).contains("use format bitsandbytes"));
     assert!(what("w4flat64", 96).contains("per run of a row"));
 }

@@ -13,10 +13,21 @@ pub(super) struct Style {
     pub(super) post_norms: bool,
     /// Queries and keys are normed before they are rotated.
     pub(super) head_norms: bool,
-    /// Queries, keys and values come from one matrix.
-    pub(super) fused_qkv: bool,
+    /// What makes queries, keys and values.
+    pub(super) project: Project,
     /// The MLP, from `Normed` (or `Hidden` without norms before) to `Delta`.
     pub(super) mlp: &'static [Op],
+}
+
+/// What makes queries, keys and values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Project {
+    /// A matrix each.
+    Apart,
+    /// One matrix.
+    Fused,
+    /// A narrow vector for keys and values, and perhaps another one for queries.
+    Latent,
 }
 
 /// Norms before attention and MLP, and nothing else.
@@ -24,7 +35,7 @@ pub(super) const PLAIN: Style = Style {
     pre_norms: true,
     post_norms: false,
     head_norms: false,
-    fused_qkv: false,
+    project: Project::Apart,
     mlp: GATED,
 };
 
@@ -101,6 +112,21 @@ pub(super) const EXPERTS_SHARED: &[Op] = &[
     EXPERTS_ALONE,
 ];
 
+/// A mixture of experts beside an MLP that sees every token.
+pub(super) const EXPERTS_BESIDE: &[Op] = &[
+    Op::Linear {
+        from: Slot::Normed,
+        outputs: &[(Part::SharedGate, Slot::Gate), (Part::SharedUp, Slot::Up)],
+    },
+    Op::SiluMul,
+    Op::Linear {
+        from: Slot::Gate,
+        outputs: &[(Part::SharedDown, Slot::Delta)],
+    },
+    ADD,
+    EXPERTS_ALONE,
+];
+
 const fn norm(from: Slot, to: Slot, weight: Part) -> Op {
     Op::RmsNorm { from, to, weight }
 }
@@ -123,27 +149,24 @@ pub(super) fn ops(config: &Config, layer: usize, style: &Style) -> Vec<Op> {
     if style.pre_norms {
         ops.push(norm(Slot::Hidden, Slot::Normed, Part::InputNorm));
     }
-    if style.fused_qkv {
-        let outputs = &[(Part::Qkv, Slot::Qkv)];
-        ops.push(Op::Linear { from, outputs });
-        ops.push(Op::Split {
-            from: Slot::Qkv,
-            to: &[Slot::Q, Slot::K, Slot::V],
-        });
-    } else {
-        ops.push(Op::Linear { from, outputs: QKV });
-    }
+    project(&mut ops, config, style.project, from);
     if style.head_norms {
         for (slot, weight) in [(Slot::Q, Part::QNorm), (Slot::K, Part::KNorm)] {
             ops.push(Op::HeadNorm { slot, weight });
         }
     }
-    if shape.turning != Turning::Never {
+    let latent = style.project == Project::Latent;
+    if latent {
+        ops.push(Op::LatentHeads);
+    } else if shape.turning != Turning::Never {
         let local = shape.turning == Turning::Local;
         ops.push(Op::Rope { local });
     }
     let window = shape.window;
     ops.push(Op::Attention { window });
+    if latent {
+        ops.push(Op::CutAttended);
+    }
     ops.push(Op::Linear {
         from: Slot::Attended,
         outputs: &[(Part::O, Slot::Delta)],
@@ -159,6 +182,55 @@ pub(super) fn ops(config: &Config, layer: usize, style: &Style) -> Vec<Op> {
     ops.extend_from_slice(style.mlp);
     add(&mut ops, config, style.post_norms.then_some(Part::MlpNorm));
     ops
+}
+
+/// Queries, keys and values of what `from` holds.
+fn project(ops: &mut Vec<Op>, config: &Config, project: Project, from: Slot) {
+    match project {
+        Project::Apart => ops.push(Op::Linear { from, outputs: QKV }),
+        Project::Fused => ops.extend([
+            Op::Linear {
+                from,
+                outputs: &[(Part::Qkv, Slot::Qkv)],
+            },
+            Op::Split {
+                from: Slot::Qkv,
+                to: &[Slot::Q, Slot::K, Slot::V],
+            },
+        ]),
+        Project::Latent => latent(ops, config, from),
+    }
+}
+
+/// Queries, keys and values through narrow vectors.
+fn latent(ops: &mut Vec<Op>, config: &Config, from: Slot) {
+    const KV: (Part, Slot) = (Part::KvDown, Slot::KvLatentAndTurn);
+    if config.latent.is_some_and(|l| l.query_rank.is_some()) {
+        ops.push(Op::Linear {
+            from,
+            outputs: &[(Part::QueryDown, Slot::QueryLatent), KV],
+        });
+        let latent = Slot::QueryLatent;
+        ops.push(norm(latent, latent, Part::QueryLatentNorm));
+        ops.push(Op::Linear {
+            from: latent,
+            outputs: &[(Part::Q, Slot::Q)],
+        });
+    } else {
+        ops.push(Op::Linear {
+            from,
+            outputs: &[(Part::Q, Slot::Q), KV],
+        });
+    }
+    ops.push(Op::Split {
+        from: Slot::KvLatentAndTurn,
+        to: &[Slot::KvLatent, Slot::KeyTurn],
+    });
+    ops.push(norm(Slot::KvLatent, Slot::KvLatent, Part::KvLatentNorm));
+    ops.push(Op::Linear {
+        from: Slot::KvLatent,
+        outputs: &[(Part::KvUp, Slot::KeysAndValues)],
+    });
 }
 
 /// Adds `Delta` to the residual stream.

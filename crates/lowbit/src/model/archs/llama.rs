@@ -14,6 +14,7 @@ pub(super) const HEAD_NORMS: Style = Style {
 pub(super) const LLAMA: Arch = Arch {
     name: "Llama",
     model_types: &["llama"],
+    text: None,
     embed: "model.embed_tokens",
     blocks: "model.layers",
     norm: "model.norm",
@@ -32,9 +33,11 @@ pub(super) const LLAMA: Arch = Arch {
         local_theta: None,
         part: None,
         interleaved: false,
+        sections: false,
         some_without: false,
     },
     factors: factors::plain,
+    latent: false,
     experts: None,
     norm_offset: 0.0,
     absent: Absent {

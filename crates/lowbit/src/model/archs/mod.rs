@@ -3,10 +3,12 @@
 //! people are derived from it. Each row has a checkpoint in `models/tiny-*` that proves it.
 
 mod decoder;
+mod deepseek;
 mod gemma;
 mod llama;
 mod moe;
 mod variants;
+mod vision;
 
 use super::arch::{Arch, Bias, BiasOf, Biases, Dim, Kind, Policy, Row};
 use super::ops::Part;
@@ -28,6 +30,11 @@ pub static ARCHS: &[&Arch] = &[
     &variants::GRANITE,
     &variants::OLMO2,
     &variants::SMOLLM3,
+    &deepseek::DEEPSEEK_V2,
+    &deepseek::DEEPSEEK_V3,
+    &vision::QWEN2_VL,
+    &vision::QWEN3_VL,
+    &vision::GEMMA3_VISION,
 ];
 
 const LINEAR: Policy = Policy::Codes { fewest_bits: 2 };

@@ -11,25 +11,28 @@ use super::llama::{HEAD_NORMS, MISTRAL, QWEN2, QWEN3};
 use super::{
     INPUT_NORM, K, K_NORM, O, POST_NORM, Q, Q_NORM, ROWS, ROWS_HEAD_NORMS, V, kept, matrix,
 };
-use crate::model::arch::{Absent, Arch, Bias, BiasOf, Biases, Dim, ExpertKeys, Rope, Row, Window};
+use crate::model::arch::{
+    Absent, Arch, Bias, BiasOf, Biases, Dense, Dim, ExpertKeys, Groups, Rope, Row, Shared, Window,
+};
+use crate::model::config::Scoring;
 use crate::model::ops::Part;
 
 /// Routes tokens: what its errors move is not a value but a choice, so it stays as stored.
-const fn router(module: &'static str) -> Row {
+pub(super) const fn router(module: &'static str) -> Row {
     kept(Part::Router, module, (Dim::Experts, Dim::Hidden))
 }
 
-const fn expert_gate(module: &'static str) -> Row {
+pub(super) const fn expert_gate(module: &'static str) -> Row {
     let shape = (Dim::ExpertWidth, Dim::Hidden);
     matrix(Part::ExpertGate(0), module, shape, BiasOf::None)
 }
 
-const fn expert_up(module: &'static str) -> Row {
+pub(super) const fn expert_up(module: &'static str) -> Row {
     let shape = (Dim::ExpertWidth, Dim::Hidden);
     matrix(Part::ExpertUp(0), module, shape, BiasOf::None)
 }
 
-const fn expert_down(module: &'static str) -> Row {
+pub(super) const fn expert_down(module: &'static str) -> Row {
     let shape = (Dim::Hidden, Dim::ExpertWidth);
     matrix(Part::ExpertDown(0), module, shape, BiasOf::None)
 }
@@ -125,9 +128,12 @@ pub(super) const MIXTRAL: Arch = Arch {
         count: (&["num_local_experts", "num_experts"], 8),
         per_token: 2,
         width: ("intermediate_size", 14336),
-        shared: None,
+        shared: Shared::Never,
+        scoring: Scoring::Softmax,
+        groups: Groups::Never,
         renormalise: Bias::Always,
-        some_dense: false,
+        scale: None,
+        dense: Dense::Never,
     }),
     ..MISTRAL
 };
@@ -155,9 +161,12 @@ pub(super) const QWEN2_MOE: Arch = Arch {
         count: (&["num_experts", "num_local_experts"], 60),
         per_token: 4,
         width: ("moe_intermediate_size", 1408),
-        shared: Some(("shared_expert_intermediate_size", 5632)),
+        shared: Shared::Width("shared_expert_intermediate_size", 5632),
+        scoring: Scoring::Softmax,
+        groups: Groups::Never,
         renormalise: Bias::Key("norm_topk_prob"),
-        some_dense: true,
+        scale: None,
+        dense: Dense::Steps,
     }),
     absent: Absent {
         kv_heads: Some(16),
@@ -191,9 +200,12 @@ pub(super) const QWEN3_MOE: Arch = Arch {
         count: (&["num_experts", "num_local_experts"], 128),
         per_token: 8,
         width: ("moe_intermediate_size", 768),
-        shared: None,
+        shared: Shared::Never,
+        scoring: Scoring::Softmax,
+        groups: Groups::Never,
         renormalise: Bias::Key("norm_topk_prob"),
-        some_dense: true,
+        scale: None,
+        dense: Dense::Steps,
     }),
     absent: Absent {
         kv_heads: Some(4),

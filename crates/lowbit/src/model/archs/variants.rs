@@ -8,7 +8,7 @@
 //! | OLMo 2 | norms behind attention and MLP only, and over all queries and all keys at once |
 //! | SmolLM3 | every fourth block does not rotate |
 
-use super::decoder::{self, GATED_BARE, GATED_FUSED, PLAIN, Style};
+use super::decoder::{self, GATED_BARE, GATED_FUSED, PLAIN, Project, Style};
 use super::llama::LLAMA;
 use super::{DOWN, GATE, GATE_UP, INPUT_NORM, K, NO_BIAS, O, POST_NORM, Q, UP, V, matrix, vector};
 use crate::model::arch::{Absent, Arch, Bias, BiasOf, Biases, Dim, Rope, Row, Window};
@@ -30,7 +30,7 @@ const PHI3_ROWS: &[Row] = &[
 ];
 
 const PHI3_STYLE: Style = Style {
-    fused_qkv: true,
+    project: Project::Fused,
     mlp: GATED_FUSED,
     ..PLAIN
 };

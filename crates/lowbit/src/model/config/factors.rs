@@ -1,6 +1,6 @@
 //! The constants that some families multiply with or cap by.
 
-use super::Config;
+use super::{Config, RopeScaling};
 use crate::error::Result;
 use crate::model::fields::Fields;
 use std::ops::RangeInclusive;
@@ -76,6 +76,22 @@ pub(in crate::model) fn granite(fields: &Fields<'_>, config: &Config) -> Result<
         attention: factor("attention_multiplier")?,
         residual: factor("residual_multiplier")?,
         logits: factor("logits_scaling")?,
+        ..Factors::plain(config.head_dim)
+    })
+}
+
+/// `DeepSeek`: the stretching of the context also widens scores.
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "the same shape as those that can fail"
+)]
+pub(in crate::model) fn deepseek(_: &Fields<'_>, config: &Config) -> Result<Factors> {
+    let widened = match config.rope_scaling {
+        RopeScaling::Yarn { score, .. } => score * score,
+        _ => 1.0,
+    };
+    Ok(Factors {
+        attention: (widened / (config.head_dim as f64).sqrt()) as f32,
         ..Factors::plain(config.head_dim)
     })
 }

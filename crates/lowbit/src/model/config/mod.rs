@@ -6,11 +6,13 @@
 mod blocks;
 mod experts;
 pub(super) mod factors;
+mod latent;
 mod rope;
 
 pub use blocks::{BlockShape, Turning};
-pub use experts::Experts;
+pub use experts::{ExpertGroups, Experts, Scoring};
 pub use factors::Factors;
+pub use latent::Latent;
 pub use rope::RopeScaling;
 
 use super::arch::{self, Arch, Bias, Row};
@@ -63,6 +65,9 @@ pub struct Config {
     pub o_bias: bool,
     /// MLP linears have a bias.
     pub mlp_bias: bool,
+    /// Sizes of attention through a narrow vector, if the family has it. `head_dim` is the width
+    /// of a query head then, and every query head has a key head of its own.
+    pub latent: Option<Latent>,
     /// The mixture of experts of the blocks that have one.
     pub experts: Option<Experts>,
     /// What differs from block to block, `layers` of them.
@@ -77,23 +82,33 @@ impl Config {
     /// `config` names key, value and allowed values; `unknown-architecture` when no row knows the
     /// model type; `unsupported` for features that nothing here computes.
     pub fn from_json(json: &Value) -> Result<Self> {
-        let fields = Fields::new(json, "")?;
-        let model_type = fields
+        let outer = Fields::new(json, "")?;
+        let model_type = outer
             .text("model_type")?
             .ok_or_else(|| Error::new(Code::Config, "model_type is missing").at("config.json"))?;
         let arch = arch::find(model_type)?;
-        let mut config = sizes(&fields, arch)?;
-        check_activation(&fields, arch)?;
-        rope::read(&fields, arch, &mut config)?;
+        let nested = arch.text.filter(|key| outer.get(key).is_some());
+        let Some(key) = nested else {
+            return Self::from_fields(&outer, arch);
+        };
+        let path = format!("{key}.");
+        let inner = text_of(&outer, key, &path)?;
+        Self::from_fields(&Fields::new(&inner, &path)?, arch)
+    }
+
+    fn from_fields(fields: &Fields<'_>, arch: &Arch) -> Result<Self> {
+        let mut config = sizes(fields, arch)?;
+        check_activation(fields, arch)?;
+        rope::read(fields, arch, &mut config)?;
         config.norm_eps = fields.number("rms_norm_eps", 0.0..=1.0, Some(1e-6))? as f32;
         config.tied = fields.flag("tie_word_embeddings", arch.absent.tied)?;
-        config.qkv_bias = condition(&fields, arch.biases.qkv)?;
-        config.o_bias = condition(&fields, arch.biases.o)?;
-        config.mlp_bias = condition(&fields, arch.biases.mlp)?;
-        config.experts = experts::experts(&fields, arch)?;
-        config.blocks = blocks::shapes(&fields, arch, &config)?;
-        config.factors = (arch.factors)(&fields, &config)?;
-        config.dtype = stored_dtype(&fields)?;
+        config.qkv_bias = condition(fields, arch.biases.qkv)?;
+        config.o_bias = condition(fields, arch.biases.o)?;
+        config.mlp_bias = condition(fields, arch.biases.mlp)?;
+        config.experts = experts::experts(fields, arch)?;
+        config.blocks = blocks::shapes(fields, arch, &config)?;
+        config.factors = (arch.factors)(fields, &config)?;
+        config.dtype = stored_dtype(fields)?;
         Ok(config)
     }
 
@@ -129,9 +144,27 @@ impl Config {
     }
 }
 
+/// The language model's object, and with it what configs keep outside of it.
+fn text_of(outer: &Fields<'_>, key: &str, path: &str) -> Result<Value> {
+    let inner = outer.get(key).unwrap_or(&Value::Null);
+    let fields = Fields::new(inner, path)?;
+    let mut text = inner.clone();
+    for key in ["tie_word_embeddings", "dtype", "torch_dtype"] {
+        // Older configs tie inside, newer ones outside: either counts.
+        let tied = key == "tie_word_embeddings" && outer.flag(key, false)?;
+        if let Some(value) = outer.get(key).filter(|_| tied || fields.get(key).is_none()) {
+            text[key] = value.clone();
+        }
+    }
+    Ok(text)
+}
+
 fn sizes(fields: &Fields<'_>, arch: &Arch) -> Result<Config> {
     let hidden = fields.count("hidden_size", 1..=1 << 17, None)?;
     let heads = fields.count("num_attention_heads", 1..=1 << 12, None)?;
+    if arch.latent {
+        return sizes_latent(fields, arch, (hidden, heads));
+    }
     let kv_heads = match fields.get("num_key_value_heads") {
         None => arch.absent.kv_heads.unwrap_or(heads),
         Some(_) => fields.count("num_key_value_heads", 1..=heads, None)?,
@@ -155,6 +188,35 @@ fn sizes(fields: &Fields<'_>, arch: &Arch) -> Result<Config> {
         let allowed = "an even number, because rotation takes pairs";
         return Err(fields.refuse("head_dim", &head_dim.into(), allowed));
     }
+    sized(fields, arch, (hidden, heads), (kv_heads, head_dim), None)
+}
+
+/// Where keys and values come from a narrow vector, there are as many heads of each, and
+/// `head_dim` of config.json means the rotated part only.
+fn sizes_latent(
+    fields: &Fields<'_>,
+    arch: &Arch,
+    (hidden, heads): (usize, usize),
+) -> Result<Config> {
+    let latent = latent::read(fields)?;
+    let head_dim = latent.nope + latent.rope;
+    sized(
+        fields,
+        arch,
+        (hidden, heads),
+        (heads, head_dim),
+        Some(latent),
+    )
+}
+
+/// A config of these heads whose other values are still to be read.
+fn sized(
+    fields: &Fields<'_>,
+    arch: &Arch,
+    (hidden, heads): (usize, usize),
+    (kv_heads, head_dim): (usize, usize),
+    latent: Option<Latent>,
+) -> Result<Config> {
     let layers = fields.count("num_hidden_layers", 1..=1 << 10, None)?;
     Ok(Config {
         model_type: arch.model_types[0].into(),
@@ -176,6 +238,7 @@ fn sizes(fields: &Fields<'_>, arch: &Arch) -> Result<Config> {
         qkv_bias: false,
         o_bias: false,
         mlp_bias: false,
+        latent,
         experts: None,
         blocks: vec![BlockShape::default(); layers],
         dtype: None,

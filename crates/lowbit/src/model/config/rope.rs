@@ -29,6 +29,20 @@ pub enum RopeScaling {
         /// Context the model was trained at first.
         original: f64,
     },
+    /// `YaRN`: long wavelengths divided by `factor`, short ones kept, a ramp over the frequencies
+    /// between; cosines and sines multiplied with `attention`.
+    Yarn {
+        /// Divisor of long wavelengths.
+        factor: f64,
+        /// Index of the frequency where the ramp begins.
+        low: f64,
+        /// Index of the frequency where it ends.
+        high: f64,
+        /// Cosines and sines are multiplied with it.
+        attention: f64,
+        /// Scores are multiplied with its square where the family does so (`mscale_all_dim`).
+        score: f64,
+    },
     /// `LongRoPE`: each frequency divided by its own factor, cosines and sines multiplied with
     /// `attention`. There is a second list of factors for sequences beyond the original context;
     /// keys of both kinds do not go together, so `Config::context` is the original one.
@@ -42,6 +56,7 @@ pub enum RopeScaling {
 
 const THETA: RangeInclusive<f64> = 1.0..=1e15;
 const FACTOR: RangeInclusive<f64> = 1e-3..=1e6;
+const PARTIAL: &str = "partial_rotary_factor";
 const ORIGINAL: &str = "original_max_position_embeddings";
 const CONTEXT: RangeInclusive<usize> = 1..=1 << 28;
 
@@ -106,12 +121,15 @@ fn scaled(inner: &Fields<'_>, arch: &Arch, config: &mut Config, outer: usize) ->
     }
     config.rope_scaling = match kind(inner)? {
         "default" => RopeScaling::None,
+        "mrope" | "axial" if arch.rope.sections => RopeScaling::None,
         "linear" => RopeScaling::Linear {
             factor: inner.number("factor", FACTOR, None)?,
         },
         "llama3" => llama3(inner, config)?,
         // Phi-3 called it by two other names before.
         "longrope" | "su" => long(inner, config, outer)?,
+        "yarn" if inner.get("short_factor").is_some() => long(inner, config, outer)?,
+        "yarn" => yarn(inner, config, outer)?,
         other => return Err(unknown(inner.path(), other)),
     };
     Ok(())
@@ -124,7 +142,7 @@ fn unknown(path: &str, kind: &str) -> Error {
     );
     Error::new(Code::Unsupported, what)
         .at("config.json")
-        .remedy("known: default, linear, llama3, longrope")
+        .remedy("known: default, linear, llama3, yarn, longrope")
 }
 
 fn llama3(inner: &Fields<'_>, config: &Config) -> Result<RopeScaling> {
@@ -168,19 +186,62 @@ fn long(inner: &Fields<'_>, config: &mut Config, outer: usize) -> Result<RopeSca
     })
 }
 
+/// Peng et al., 2023: between `beta_fast` and `beta_slow` turns over the original context,
+/// frequencies go over from kept to divided.
+fn yarn(inner: &Fields<'_>, config: &Config, outer: usize) -> Result<RopeScaling> {
+    let original = inner.count(ORIGINAL, CONTEXT, Some(outer))? as f64;
+    let stretched = (config.context as f64 / original).max(1e-3);
+    let factor = inner.number("factor", FACTOR, Some(stretched))?;
+    let fast = inner.number("beta_fast", FACTOR, Some(32.0))?;
+    let slow = inner.number("beta_slow", FACTOR, Some(1.0))?;
+    let dim = config.rotary as f64;
+    let index = |turns: f64| {
+        let ratio = original / (turns * std::f64::consts::TAU);
+        dim * maths::ln_f64(ratio) / (2.0 * maths::ln_f64(config.rope_theta))
+    };
+    let (low, high) = if inner.flag("truncate", true)? {
+        (index(fast).floor(), index(slow).ceil())
+    } else {
+        (index(fast), index(slow))
+    };
+    let strength = |by: f64| {
+        if factor <= 1.0 {
+            1.0
+        } else {
+            0.1 * by * maths::ln_f64(factor) + 1.0
+        }
+    };
+    let of = |key| inner.number(key, 0.0..=1e3, Some(0.0));
+    let (own, all) = (of("mscale")?, of("mscale_all_dim")?);
+    let usual = if own > 0.0 && all > 0.0 {
+        strength(own) / strength(all)
+    } else {
+        strength(1.0)
+    };
+    Ok(RopeScaling::Yarn {
+        factor,
+        low: low.max(0.0),
+        high: high.min(dim - 1.0),
+        attention: inner.number("attention_factor", FACTOR, Some(usual))?,
+        score: if all > 0.0 { strength(all) } else { 1.0 },
+    })
+}
+
 /// How many values of a head are rotated. Only some families have the key; for others a value
 /// below 1 means another model.
 fn rotary(fields: &Fields<'_>, arch: &Arch, config: &Config) -> Result<usize> {
-    const KEY: &str = "partial_rotary_factor";
-    let part = fields.number(KEY, 0.0..=1.0, Some(arch.rope.part.unwrap_or(1.0)))?;
+    if let Some(latent) = config.latent {
+        return Ok(latent.rope);
+    }
+    let part = fields.number(PARTIAL, 0.0..=1.0, Some(arch.rope.part.unwrap_or(1.0)))?;
     if arch.rope.part.is_none() && part != 1.0 {
-        let what = format!("{KEY} {part}; only 1 is computed here");
+        let what = format!("{PARTIAL} {part}; only 1 is computed here");
         return Err(Error::new(Code::Unsupported, what).at("config.json"));
     }
     let rotary = (config.head_dim as f64 * part) as usize;
     if rotary < 2 || !rotary.is_multiple_of(2) {
         let allowed = format!("a part of {} that is an even number", config.head_dim);
-        return Err(fields.refuse(KEY, &part.into(), allowed));
+        return Err(fields.refuse(PARTIAL, &part.into(), allowed));
     }
     Ok(rotary)
 }
