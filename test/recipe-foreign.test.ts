@@ -42,6 +42,7 @@ test('llm-compressor: SmoothQuant and GPTQ as it saves them', async (t) => {
     block: 128,
     damp: 0.01,
     actOrder: 'static',
+    refine: 0,
   })
   t.deepEqual(notes, [])
 })

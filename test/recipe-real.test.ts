@@ -72,6 +72,7 @@ test('the effective recipe holds exceptions, ignores and every default', async (
         'true-sequential': false,
         damp: 0.01,
         block: 128,
+        refine: 3,
       },
     },
   ]

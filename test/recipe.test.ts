@@ -259,6 +259,7 @@ const arbitraryOptions: fc.Arbitrary<CoreOptions> = fc.record({
   candidates: fc.constantFrom([], ['w3g128', 'w4g128']),
   damp: fc.double({ min: 0, max: 0.99, noNaN: true }),
   block: fc.integer({ min: 1, max: 512 }),
+  refine: fc.integer({ min: 0, max: 5 }),
   scaleDtype: fc.constantFrom(null, 'F16'),
   seed: fc.nat(),
 })

@@ -141,5 +141,6 @@ export function gptqSettings(args: Json, at: Translating): Readonly<Record<strin
       `actorder ${quote(String(actorder))} is not done here`,
       'use static, group or null',
     )
-  return { block, damp: damp ?? 0.01, 'act-order': order }
+  // The paper's result, as that tool gives it.
+  return { block, damp: damp ?? 0.01, 'act-order': order, refine: 0 }
 }
