@@ -117,9 +117,10 @@ mod tests {
         assert_eq!(zeroed, bytes_from_f32(Dtype::BF16, &values).unwrap());
         let keep = |copied: bool| {
             let mut bytes = bytes.clone();
-            let checked = match copied {
-                true => Nonfinite::Keep.check_copied("t", Dtype::BF16, &mut bytes, 0),
-                false => Nonfinite::Keep.check("t", Dtype::BF16, &mut bytes, 0),
+            let checked = if copied {
+                Nonfinite::Keep.check_copied("t", Dtype::BF16, &mut bytes, 0)
+            } else {
+                Nonfinite::Keep.check("t", Dtype::BF16, &mut bytes, 0)
             };
             checked.map(|_| bytes)
         };

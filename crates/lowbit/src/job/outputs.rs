@@ -34,9 +34,10 @@ impl Outputs {
         for block in 0..model.layers {
             let names = weights::block_tensors(model, block).into_iter();
             let names = names.map(|n| n.name).filter(|n| taken.insert(n.clone()));
-            let (written, copied) = match changes.any_transform() {
-                true => (names.collect(), Vec::new()),
-                false => (Vec::new(), names.collect()),
+            let (written, copied) = if changes.any_transform() {
+                (names.collect(), Vec::new())
+            } else {
+                (Vec::new(), names.collect())
             };
             rewritten.push(written);
             copies.push(copied);
