@@ -146,7 +146,7 @@ pub fn pow_minus_0_3(x: f32) -> f32 {
     for _ in 0..3 {
         let y2 = y * y;
         let y4 = y2 * y2;
-        y = y * (1.1 - 0.1 * ((x * y2) * (y4 * y4)));
+        y *= 1.1 - 0.1 * ((x * y2) * (y4 * y4));
     }
     y * y * y
 }

@@ -171,7 +171,7 @@ fn strings_and_arrays() {
         (key("a", 7, &[2]), Code::Metadata),
         (array(7, 2, &[1, 2]), Code::Metadata),
     ] {
-        assert_eq!(keys(&[body.clone()]).code(), code, "{body:?}");
+        assert_eq!(keys(std::slice::from_ref(&body)).code(), code, "{body:?}");
     }
     read(&keys(&[array(4, 0, &[]), key("b", 7, &[1])]).bytes()).unwrap();
 }
@@ -218,7 +218,11 @@ fn tensors_by_themselves() {
         (info("t", &[1 << 40], F32, 0), Code::Truncated),
         (info("t", &[64], F32, 0), Code::Truncated),
     ] {
-        assert_eq!(tensors(&[info.clone()], 64).code(), code, "{info:?}");
+        assert_eq!(
+            tensors(std::slice::from_ref(&info), 64).code(),
+            code,
+            "{info:?}"
+        );
     }
     let rank = [text("t"), u32::MAX.to_le_bytes().to_vec(), vec![0; 64]].concat();
     assert_eq!(tensors(&[rank], 64).code(), Code::Rank);

@@ -77,7 +77,7 @@ impl Changes {
 
     /// The first step that looks at inputs.
     pub(super) fn needs_calibration(&self) -> Option<&str> {
-        let scaling = self.scalings.first().map(|s| s.name());
+        let scaling = self.scalings.first().map(Scaling::name);
         let prune = self.prune.as_ref();
         let prune = prune.filter(|p| p.pruning.needs_calibration());
         scaling.or(prune.map(|p| p.method.as_str()))

@@ -80,7 +80,9 @@ impl Unit for Embed {
             rotation.embedding_rows(world.cpu, &mut rows);
             // As the rotated table will be stored.
             let dtype = plan.tensor(&self.tensor)?.dtype;
-            rows.iter_mut().for_each(|v| *v = round_to(dtype, *v));
+            for v in rows.iter_mut() {
+                *v = round_to(dtype, *v);
+            }
         }
         let bytes = bytes_of(&rows);
         world.advance("embed", None, pace::bytes_work(bytes.len() as u64));

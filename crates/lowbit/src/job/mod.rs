@@ -106,7 +106,9 @@ impl Job {
         };
         let lines = journal::read(journal, &plan.identity, &names)?;
         let mut outcomes = Outcomes::default();
-        lines.iter().for_each(|line| outcomes.add(line));
+        for line in &lines {
+            outcomes.add(line);
+        }
         let mut total = steps.iter().map(|s| s.work(&plan)).sum::<u64>();
         if plan.budget.is_none() {
             total += Seal::work(&plan);

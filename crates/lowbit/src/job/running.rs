@@ -118,16 +118,15 @@ impl Running {
     ) -> Result<Option<(QuantizedMatrix, LayerReport)>> {
         self.prepare(material, layer)?;
         let (rows, cols) = (layer.linear.rows, layer.linear.cols);
-        let mut rounding = match self.rounding.take() {
-            Some(rounding) => rounding,
-            None => {
-                let extra = Extra {
-                    importance: seen.importance.clone(),
-                    mask: self.mask.clone(),
-                };
-                let options = world.plan.round_options(layer);
-                Rounding::new(rows, cols, layer.scheme, options, extra)?
-            }
+        let mut rounding = if let Some(rounding) = self.rounding.take() {
+            rounding
+        } else {
+            let extra = Extra {
+                importance: seen.importance.clone(),
+                mask: self.mask.clone(),
+            };
+            let options = world.plan.round_options(layer);
+            Rounding::new(rows, cols, layer.scheme, options, extra)?
         };
         if !rounding.step(world.cpu, self.weight(material, layer)?, factor) {
             self.rounding = Some(rounding);

@@ -79,12 +79,11 @@ impl Transforming {
         let tapped = find(taps, *first_consumer(planned))?;
         let index = material.index();
         let float = material.float.as_mut().ok_or_else(no_floats)?;
-        let mut scaling = match self.running.take() {
-            Some(scaling) => scaling,
-            None => {
-                let target = target(plan, index, mapping);
-                Scaling::new(&planned.transform, mapping, float, &tapped.stats, target)?
-            }
+        let mut scaling = if let Some(scaling) = self.running.take() {
+            scaling
+        } else {
+            let target = target(plan, index, mapping);
+            Scaling::new(&planned.transform, mapping, float, &tapped.stats, target)?
         };
         if !scaling.step(world.cpu, float, &tapped.stats)? {
             self.running = Some(scaling);

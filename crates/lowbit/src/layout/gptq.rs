@@ -73,8 +73,9 @@ impl Gptq {
         let lines = stored.chunks_exact_mut(rows);
         for (line, words) in lines.zip(words.chunks_exact(words.len() / groups)) {
             codes_from_words(words, bits, line);
-            line.iter_mut()
-                .for_each(|z| *z = z.wrapping_add(self.less) & mask);
+            for z in line.iter_mut() {
+                *z = z.wrapping_add(self.less) & mask;
+            }
         }
         transpose(&stored, rows)
     }

@@ -22,7 +22,7 @@ pub(super) fn dynamic_map() -> Vec<f32> {
             }
         };
         for i in 0..steps {
-            let mean = (point(i) + point(i + 1)) / 2.0;
+            let mean = f32::midpoint(point(i), point(i + 1));
             map.extend([power * mean, -(power * mean)]);
         }
     }

@@ -129,7 +129,9 @@ fn clamp(run: &mut [f32], step: usize) {
     }
     let largest = run.iter().fold(0.0f32, |m, w| m.max(w.abs()));
     let most = largest * (1.0 - step as f32 / GRID as f32);
-    run.iter_mut().for_each(|w| *w = w.clamp(-most, most));
+    for w in run.iter_mut() {
+        *w = w.clamp(-most, most);
+    }
 }
 
 #[cfg(test)]

@@ -29,7 +29,9 @@ pub fn fold(
             let first = matrix.rows - scales.len();
             let rows = matrix.values.chunks_exact_mut(matrix.cols).skip(first);
             for (row, s) in rows.zip(scales) {
-                row.iter_mut().for_each(|w| *w /= s);
+                for w in row.iter_mut() {
+                    *w /= s;
+                }
             }
             for (b, s) in bias.into_iter().flat_map(|b| &mut b[first..]).zip(scales) {
                 *b /= s;

@@ -105,15 +105,15 @@ fn core_order(n: usize) -> Option<usize> {
 }
 
 fn paley_one(m: usize) -> bool {
-    m % 4 == 0 && is_prime(m - 1)
+    m.is_multiple_of(4) && is_prime(m - 1)
 }
 
 fn paley_two(m: usize) -> bool {
-    m % 4 == 0 && (m / 2) % 4 == 2 && is_prime(m / 2 - 1)
+    m.is_multiple_of(4) && (m / 2) % 4 == 2 && is_prime(m / 2 - 1)
 }
 
 fn is_prime(q: usize) -> bool {
-    q >= 2 && (2..).take_while(|d| d * d <= q).all(|d| q % d != 0)
+    q >= 2 && (2..=q.isqrt()).all(|d| !q.is_multiple_of(d))
 }
 
 /// A Hadamard matrix of an order that one of the constructions reaches, `[m, m]`.

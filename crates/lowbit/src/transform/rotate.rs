@@ -90,7 +90,9 @@ impl Rotation {
             for part in &places.writers {
                 let (matrix, bias) = matrix_mut(block, *part);
                 turn.rows(cpu, &mut matrix.values, matrix.cols);
-                bias.into_iter().for_each(|b| turn.columns(cpu, b, None));
+                for b in bias {
+                    turn.columns(cpu, b, None);
+                }
             }
         }
         if let Some(turn) = &self.r2[layer] {

@@ -45,7 +45,9 @@ impl Verdict {
         let mut norm = vec![0.0; plan.model.hidden];
         f32_from(info.dtype, norm_bytes, &mut norm)?;
         let offset = plan.model.arch().norm_offset;
-        norm.iter_mut().for_each(|v| *v += offset);
+        for v in norm.iter_mut() {
+            *v += offset;
+        }
         let info = plan.tensor(&head_name)?;
         let view = TensorRef::new(info.dtype, &info.shape, head_bytes)?;
         self.head = Some((norm, Weight::dense(view)?));

@@ -165,7 +165,7 @@ fn pruned_weights_stay_zero() {
         let bytes = &q.unwrap().bytes;
         let nibbles = bytes.iter().flat_map(|b| [b & 15, b >> 4]);
         let nibbles: Vec<u8> = nibbles.collect();
-        let zeros = |run: &[u8]| run.iter().filter(|c| **c == 8).count() >= 2;
+        let zeros = |run: &[u8]| run.iter().map(|c| u8::from(*c == 8)).sum::<u8>() >= 2;
         assert!(nibbles.chunks(4).all(zeros), "{recipe}");
     }
 }

@@ -71,7 +71,7 @@ impl Layout for BitsAndBytes {
     }
 
     fn is_quantized(&self, parts: &[String]) -> bool {
-        let codes = |p: &String| p.ends_with(".absmax") || p.ends_with(".SCB");
+        let codes = |p: &String| [".absmax", ".SCB"].iter().any(|end| p.ends_with(end));
         parts.iter().any(codes)
     }
 

@@ -24,7 +24,9 @@ pub(super) fn encode(m: &Integer, (rows, cols): (usize, usize)) -> Option<Vec<Ve
     let mut weight = vec![0; rows * cols];
     for (r, row) in weight.chunks_exact_mut(cols).enumerate() {
         m.codes.row(r, row);
-        row.iter_mut().for_each(|c| *c ^= 128);
+        for c in row.iter_mut() {
+            *c ^= 128;
+        }
     }
     Some(vec![weight, absmax, vec![0]])
 }

@@ -60,7 +60,11 @@ impl State {
             let offset = format!("{:?}}}", f64::from(offset));
             text +=
                 ", \"nested_blocksize\": 256, \"nested_dtype\": \"float32\", \"nested_offset\": ";
-            text += &format!("{offset:OFFSET_WIDTH$}");
+            text.push_str(&offset);
+            text.extend(std::iter::repeat_n(
+                ' ',
+                OFFSET_WIDTH.saturating_sub(offset.len()),
+            ));
         } else {
             text.push('}');
         }

@@ -87,7 +87,7 @@ fn flag(args: &Map<String, Value>, key: &str, place: &str, default: bool) -> Res
     }
 }
 
-fn kind<'a>(args: &'a Map<String, Value>) -> &'a str {
+fn kind(args: &Map<String, Value>) -> &str {
     args.get("type").and_then(Value::as_str).unwrap_or("int")
 }
 

@@ -166,12 +166,11 @@ impl Format for Pack {
 /// Rows and columns as `weight_shape` says.
 fn shape(parts: &Parts<'_>) -> Result<(usize, usize)> {
     let tensor = parts.get("weight_shape", &[Dtype::I64], &[2])?;
-    match sizes_from_bytes(&tensor.bytes).as_deref() {
-        Some([rows, cols]) => Ok((*rows, *cols)),
-        _ => {
-            let what = "weight_shape does not hold two sizes";
-            Err(Error::new(Code::Qparam, what).at(format!("{:?}", parts.base)))
-        }
+    if let Some([rows, cols]) = sizes_from_bytes(&tensor.bytes).as_deref() {
+        Ok((*rows, *cols))
+    } else {
+        let what = "weight_shape does not hold two sizes";
+        Err(Error::new(Code::Qparam, what).at(format!("{:?}", parts.base)))
     }
 }
 

@@ -213,7 +213,9 @@ fn encode_integer<'a>(
     let mut weight = vec![0u8; matrix.rows * matrix.cols];
     for (r, row) in weight.chunks_exact_mut(matrix.cols).enumerate() {
         m.codes.row(r, row);
-        row.iter_mut().for_each(|c| *c = c.wrapping_sub(middle));
+        for c in row.iter_mut() {
+            *c = c.wrapping_sub(middle);
+        }
     }
     let mut bytes = scales.to_bytes();
     bytes.truncate(kept * scales.dtype().bits() / 8);
