@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub(crate) mod floats;
+pub(crate) mod quantize;
 
 use lowbit::container::{safetensors, shards};
 use lowbit::cpu::{Compute, Cpu};
