@@ -8,6 +8,8 @@ pub mod bitsandbytes;
 pub mod compressed_tensors;
 pub mod eetq;
 pub mod fp8;
+#[cfg(test)]
+mod golden_tests;
 pub mod gptq;
 pub mod hqq;
 mod parts;
@@ -41,10 +43,13 @@ pub trait Layout: Sync + std::fmt::Debug {
 
     /// Whether a matrix `[rows, cols]` can be written so; `scheme` with the reason otherwise.
     fn fits(&self, scheme: &Scheme, rows: usize, cols: usize) -> Result<()> {
-        self.accepts(scheme).map_err(|e| match default_for(scheme) {
-            Ok(other) if e.remedy.is_empty() => e.remedy(format!("use format {}", other.name())),
-            _ => e,
-        })?;
+        self.accepts(scheme)
+            .map_err(|e| match default_for(scheme) {
+                Ok(other) if e.remedy.is_empty() => {
+                    e.remedy(format!("use format {}", other.name()))
+                }
+                _ => e,
+            })?;
         if rows == 0 || cols == 0 {
             return Err(Error::new(
                 Code::Scheme,
