@@ -8,6 +8,8 @@ pub mod bitsandbytes;
 pub mod compressed_tensors;
 pub mod eetq;
 pub mod fp8;
+#[cfg(test)]
+mod golden_tests;
 pub mod gptq;
 pub mod hqq;
 mod parts;

@@ -244,14 +244,9 @@ fn rounded_inputs(isa: Isa) {
 }
 
 #[test]
-fn tables_and_small_floats_conform() {
-    everywhere(kinds);
-    everywhere(unit_inputs);
-}
-
-#[test]
-fn rounded_inputs_conform_in_both_modes() {
-    everywhere(rounded_inputs);
+fn kinds_and_rounded_inputs_conform() {
+    let checks: [fn(Isa); 3] = [kinds, unit_inputs, rounded_inputs];
+    checks.into_iter().for_each(everywhere);
 }
 
 #[test]

@@ -12,14 +12,15 @@
 //! for symmetric schemes only, whose zero points are 2^(b−1). It is read with 2^b − 1 as 0.
 //! Source: AutoGPTQ and GPTQModel, `nn_modules/qlinear`, `quantization/config.py`.
 
+mod read;
+
 use super::parts::{FLOATS, Parts, bytes_from_words, named, planned, words_from_bytes};
-use super::target::Target;
-use super::{Layout, Resolver, Rule};
+use super::{Layout, Resolver};
 use crate::container::safetensors::Planned;
 use crate::error::{Code, Error, Result};
 use crate::matrix::{Codes, Floats, Integer, QuantizedMatrix, Scales, Values, Zero};
 use crate::pack::{codes_from_words, words_from_codes};
-use crate::scheme::{BITS, Element, Group, Scheme, ZeroPoint};
+use crate::scheme::{Element, Group, Scheme, ZeroPoint};
 use crate::tensor::{Dtype, Tensor};
 use serde_json::{Map, Value, json};
 
@@ -271,7 +272,7 @@ impl Layout for Gptq {
         let version = config.get("checkpoint_format").or(config.get("format"));
         let version = version.and_then(Value::as_str).unwrap_or("gptq");
         let mine = config["quant_method"] == "gptq" && (version == "gptq_v2") == (self.less == 0);
-        mine.then(|| read(self.less, config, version))
+        mine.then(|| read::config(self.less, config, version))
     }
 }
 
@@ -290,59 +291,4 @@ fn index(parts: &Parts<'_>, cols: usize, group: usize) -> Result<Option<Vec<u32>
             Err(Error::new(Code::Qparam, what).at(format!("{:?}", tensor.name)))
         }
     }
-}
-
-fn read(less: u8, config: &Value, version: &str) -> Result<Resolver> {
-    let layout: &'static Gptq = if less == 1 { &V1 } else { &V2 };
-    let place = |e: Error| e.at("quantization_config");
-    if !matches!(version, "gptq" | "gptq_v2") {
-        let error = Error::new(Code::Unsupported, format!("checkpoint_format {version:?}"));
-        return Err(place(error.remedy("expected gptq or gptq_v2")));
-    }
-    let rule = |target, scheme| Rule {
-        target,
-        scheme,
-        layout,
-    };
-    let usual = scheme(config, config).map_err(place)?;
-    let mut rules = vec![rule(Target::Linear, usual)];
-    let mut ignored = Vec::new();
-    for (pattern, own) in config["dynamic"].as_object().into_iter().flatten() {
-        let (skip, pattern) = match pattern.strip_prefix("-:") {
-            Some(pattern) => (true, pattern),
-            None => (false, pattern.strip_prefix("+:").unwrap_or(pattern)),
-        };
-        let target = Target::parse(&format!("re:{pattern}")).map_err(place)?;
-        if skip {
-            ignored.push(target);
-        } else {
-            rules.push(rule(target, scheme(own, config).map_err(place)?));
-        }
-    }
-    Ok(Resolver::new(layout, rules, ignored))
-}
-
-/// The scheme of `own` settings, with the whole config's for those that are missing.
-fn scheme(own: &Value, config: &Value) -> Result<Scheme> {
-    let setting = |key: &str| match &own[key] {
-        Value::Null => config[key].clone(),
-        value => value.clone(),
-    };
-    let bits = setting("bits").as_u64().and_then(|b| u8::try_from(b).ok());
-    let Some(bits) = bits.filter(|b| BITS.contains(b)) else {
-        return Err(Error::new(
-            Code::Unsupported,
-            format!("bits {}", setting("bits")),
-        ));
-    };
-    let group = match setting("group_size").as_i64() {
-        Some(-1) => Group::Row,
-        Some(n) if n > 0 => Group::Run(usize::try_from(n).unwrap_or(usize::MAX)),
-        _ => {
-            let what = format!("group_size {}", setting("group_size"));
-            return Err(Error::new(Code::Config, what));
-        }
-    };
-    let symmetric = setting("sym").as_bool().unwrap_or(true);
-    Ok(Scheme::weights(bits, group, symmetric))
 }
