@@ -7,6 +7,8 @@
 //!              └─ diagonal: importance
 //! ```
 
+#[cfg(test)]
+mod edge_tests;
 pub mod factor;
 mod fp8;
 pub mod gptq;

@@ -31,13 +31,6 @@ pub(super) struct Rounded {
     pub zeros: Vec<f32>,
 }
 
-impl Rounded {
-    /// The codes alone.
-    pub(super) fn into_codes(self) -> Codes {
-        self.codes
-    }
-}
-
 /// The part of the result that one task writes: a few whole rows.
 struct Part<'a> {
     words: &'a mut [u32],

@@ -27,7 +27,7 @@ pub fn round(
         Element::Int => integers(weights, scheme, options, cpu),
         Element::Fp8 => fp8::round(weights, scheme, options, cpu),
         Element::Nf4 | Element::Fp4 | Element::Mxfp4 | Element::Nvfp4 => {
-            table::round(weights, scheme, options, cpu)
+            table::round(weights, scheme, cpu)
         }
     }
 }

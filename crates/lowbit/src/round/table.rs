@@ -8,42 +8,37 @@
 //! Sources: bitsandbytes 0.50 (`quantize_4bit` on a CPU), compressed-tensors 0.19
 //! (`generate_mx_scales`, `generate_gparam`, `calculate_qparams`).
 
+use super::Weights;
 use super::nested::nested;
-use super::rows::{self, RoundGroup, Rounded};
-use super::{RoundOptions, Weights};
+use super::rows::{self, RoundGroup};
 use crate::cpu::Cpu;
 use crate::error::Result;
-use crate::matrix::{Floats, QuantizedMatrix, Scales, Table, Values};
+use crate::matrix::{Floats, Inputs, QuantizedMatrix, Scales, Table, Values};
 use crate::minifloat::{
     E2M1, FP4, NF4, e2m1_from_f32, e4m3_from_f32, f32_from_e4m3, f32_from_e8m0,
 };
 use crate::scheme::{Element, Scheme};
 
 /// Rounds to a table element; errors as `rtn::round`. Scales have the element's own type.
-pub(super) fn round(
-    weights: Weights<'_>,
-    scheme: &Scheme,
-    _options: &RoundOptions,
-    cpu: &Cpu,
-) -> Result<QuantizedMatrix> {
+pub(super) fn round(weights: Weights<'_>, scheme: &Scheme, cpu: &Cpu) -> Result<QuantizedMatrix> {
     let group = scheme.group_cols(weights.cols)?;
     let weights = Weights {
         importance: None,
         ..weights
     };
     let shape = (group, 4);
-    let (rounded, values, scales) = match scheme.element {
+    let (codes, values, scales) = match scheme.element {
         Element::Mxfp4 => {
             let rounded = rows::round(weights, shape, Mxfp4, cpu)?;
             let exponents = rounded.scales.iter().map(|s| exponent(*s)).collect();
-            (rounded, E2M1, Scales::Flat(Floats::E8m0(exponents)))
+            (rounded.codes, E2M1, Scales::Flat(Floats::E8m0(exponents)))
         }
         Element::Nvfp4 => {
             let divisor = divisor(weights.values);
             let rounded = rows::round(weights, shape, Nvfp4 { divisor }, cpu)?;
             let bytes = rounded.scales.iter().map(|s| e4m3_from_f32(*s)).collect();
             let values = Floats::E4m3(bytes);
-            (rounded, E2M1, Scales::Divided { values, divisor })
+            (rounded.codes, E2M1, Scales::Divided { values, divisor })
         }
         element => {
             let (table, order) = match element {
@@ -54,17 +49,17 @@ pub(super) fn round(
             let scales = if scheme.nested {
                 Scales::Nested(nested(&rounded.scales))
             } else {
-                Scales::Flat(Floats::F32(rounded.scales.clone()))
+                Scales::Flat(Floats::F32(rounded.scales))
             };
-            (rounded, table, scales)
+            (rounded.codes, table, scales)
         }
     };
     Ok(QuantizedMatrix {
         rows: weights.rows,
         cols: weights.cols,
-        inputs: crate::matrix::Inputs::of(scheme),
+        inputs: Inputs::of(scheme),
         values: Values::Table(Table {
-            codes: Rounded::into_codes(rounded),
+            codes,
             values: values.to_vec(),
             group,
             scales,
