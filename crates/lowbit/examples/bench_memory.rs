@@ -111,20 +111,10 @@ fn peak() -> u64 {
     kib * 1024 / 1_000_000
 }
 
-fn main() {
-    let args: Vec<_> = std::env::args().collect();
-    let folder = Folder(PathBuf::from(&args[1]));
-    let layers: usize = args[2].parse().expect("a number of layers");
-    let options: Options = serde_json::from_str(&args[3]).expect("options as JSON");
-    let cpu = Cpu::new(Isa::detect(), 2).expect("threads");
-    let tensors = entries(layers);
-    let by_name: BTreeMap<_, _> = tensors
-        .iter()
-        .map(|t| (t.name.clone(), t.clone()))
-        .collect();
-    let request = Request {
+fn request(layers: usize, options: Options) -> Request {
+    Request {
         config: config(layers),
-        tensors,
+        tensors: entries(layers),
         options,
         calibration: Some(Calibration {
             samples: SAMPLES,
@@ -135,7 +125,18 @@ fn main() {
         threads: Some(2),
         max_shard_bytes: None,
         identities: BTreeMap::new(),
-    };
+    }
+}
+
+fn main() {
+    let args: Vec<_> = std::env::args().collect();
+    let folder = Folder(PathBuf::from(&args[1]));
+    let layers: usize = args[2].parse().expect("a number of layers");
+    let options: Options = serde_json::from_str(&args[3]).expect("options as JSON");
+    let cpu = Cpu::new(Isa::detect(), 2).expect("threads");
+    let request = request(layers, options);
+    let named = request.tensors.iter().map(|t| (t.name.clone(), t.clone()));
+    let by_name: BTreeMap<_, _> = named.collect();
     let tokens = (0..SAMPLES * LENGTH)
         .map(|i| (i * 7919 % 32000) as u32)
         .collect();

@@ -46,6 +46,7 @@ fn attention_through_a_narrow_vector_has_its_own_sizes() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn values_that_a_family_cannot_have_are_named() {
     let cases = [
         (

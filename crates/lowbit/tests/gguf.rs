@@ -85,7 +85,9 @@ fn floats_are_those_of_ggml() {
         for v in &out {
             hash.update(v.to_le_bytes());
         }
-        let found: String = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
+        let digits = hash.finalize().into_iter().flat_map(|b| [b >> 4, b & 15]);
+        let digits = digits.filter_map(|d| char::from_digit(u32::from(d), 16));
+        let found: String = digits.collect();
         assert_eq!(found, header.metadata[&format!("{name}.decoded")], "{name}");
     }
 }

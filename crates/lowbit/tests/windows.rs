@@ -12,6 +12,7 @@ fn windows(model_type: &str, changes: &Value) -> Vec<usize> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn windows_are_those_of_transformers() {
     let types = [
         "full_attention",

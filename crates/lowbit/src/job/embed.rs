@@ -80,7 +80,7 @@ impl Unit for Embed {
             rotation.embedding_rows(world.cpu, &mut rows);
             // As the rotated table will be stored.
             let dtype = plan.tensor(&self.tensor)?.dtype;
-            for v in rows.iter_mut() {
+            for v in &mut rows {
                 *v = round_to(dtype, *v);
             }
         }

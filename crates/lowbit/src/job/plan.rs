@@ -90,11 +90,7 @@ impl Plan {
         choose::refuse_quantized(&request.config)?;
         let loader = Loader::new(&source)?;
         let model = loader.config().clone();
-        let named = source.tensors.iter().map(|t| (t.name.clone(), t.clone()));
-        let by_name: BTreeMap<_, _> = named.collect();
-        if by_name.len() != source.tensors.len() {
-            return Err(Error::new(Code::DuplicateKey, "a tensor is listed twice"));
-        }
+        let by_name = by_name(&source.tensors)?;
         let effective = request.options.effective();
         let round_options = choose::round_options(&effective)?;
         let (layers, ignored) = choose::layers(&model, &effective, &by_name)?;
@@ -115,9 +111,8 @@ impl Plan {
             .map_or(Ok(Isa::detect()), Isa::parse)?;
         // Data-free rounding alone gives the same bytes on every host.
         let isa = Some(isa).filter(|_| calibration.is_some() || changes.widen());
-        let rotation = changes.rotate.as_ref();
-        let rotation = rotation.map(|r| Rotation::new(&model, r, effective.seed));
-        let rotation = rotation.transpose()?;
+        let rotate = changes.rotate.as_ref();
+        let rotation = rotate.map(|r| Rotation::new(&model, r, effective.seed));
         let outputs = Outputs::new(&model, &source.tensors, &layers, &changes, &loader);
         let mut plan = Self {
             identity: Identity::new(request, isa, calibration),
@@ -144,7 +139,7 @@ impl Plan {
             ignored,
             calibration,
             changes,
-            rotation,
+            rotation: rotation.transpose()?,
             effective,
         };
         plan.lay_out(request.max_shard_bytes.unwrap_or(SHARD_BYTES))?;
@@ -249,4 +244,14 @@ impl Plan {
         }
         config
     }
+}
+
+/// Every tensor by its name; `duplicate-key` when one is listed twice.
+fn by_name(tensors: &[TensorInfo]) -> Result<BTreeMap<String, TensorInfo>> {
+    let named = tensors.iter().map(|t| (t.name.clone(), t.clone()));
+    let by_name: BTreeMap<_, _> = named.collect();
+    if by_name.len() != tensors.len() {
+        return Err(Error::new(Code::DuplicateKey, "a tensor is listed twice"));
+    }
+    Ok(by_name)
 }

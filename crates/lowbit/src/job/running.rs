@@ -67,8 +67,7 @@ impl Running {
         &mut self,
         world: &World<'_>,
         material: &Material,
-        layer: &Layer,
-        pruning: &prune::Pruning,
+        (layer, pruning): (&Layer, &prune::Pruning),
         seen: &Seen,
         factor: std::result::Result<&Factor, &str>,
     ) -> Result<()> {

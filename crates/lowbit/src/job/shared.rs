@@ -182,7 +182,7 @@ impl SharedInput {
         let plan = world.plan;
         if let Some(pruning) = plan.pruning_of(layer).filter(|_| !running.pruned) {
             let factor = self.factor_of(prune_key(plan, layer, &pruning)?);
-            running.prune(world, material, layer, &pruning, &self.seen, factor)?;
+            running.prune(world, material, (layer, &pruning), &self.seen, factor)?;
             return Ok(None);
         }
         if layer.method.kind != Kind::Gptq {

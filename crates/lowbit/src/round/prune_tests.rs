@@ -100,16 +100,8 @@ fn paper(w: &[f32], n: usize, h: &[f64]) -> Vec<f64> {
         let inv = inverse(&sub, m);
         for r in 0..w.len() / n {
             if c % 4 == 0 {
-                // Scores with the diagonal of the factor of the inverse, as the authors' code has it.
-                let mut scores: Vec<(f64, usize)> = (c..c + 4)
-                    .map(|k| {
-                        let rest: Vec<f64> = (k..n)
-                            .flat_map(|i| (k..n).map(move |j| (i, j)))
-                            .map(|(i, j)| h[i * n + j] + if i == j { 0.01 * mean } else { 0.0 })
-                            .collect();
-                        let own = inverse(&rest, n - k)[0];
-                        (left[r * n + k].powi(2) / own, k)
-                    })
+                let mut scores: Vec<_> = (c..c + 4)
+                    .map(|k| (left[r * n + k].powi(2) / own_variance(h, n, k, mean), k))
                     .collect();
                 scores.sort_by(|a, b| a.0.total_cmp(&b.0));
                 for (_, k) in &scores[..2] {
@@ -204,4 +196,13 @@ fn sparse_gpt_does_not_depend_on_threads() {
     let one = run(&Cpu::with_isa(isa));
     assert_eq!(one, run(&Cpu::new(isa, 2).unwrap()));
     assert_eq!(one, run(&Cpu::new(isa, 5).unwrap()));
+}
+
+/// The first entry of the inverse of what is left of H from column k on: the square of the diagonal
+/// of the inverse's factor, as the authors' code has it.
+fn own_variance(h: &[f64], n: usize, k: usize, mean: f64) -> f64 {
+    let damped = |i: usize, j: usize| h[i * n + j] + if i == j { 0.01 * mean } else { 0.0 };
+    let places = (k..n).flat_map(|i| (k..n).map(move |j| (i, j)));
+    let rest: Vec<f64> = places.map(|(i, j)| damped(i, j)).collect();
+    inverse(&rest, n - k)[0]
 }

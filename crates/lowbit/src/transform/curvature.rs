@@ -34,8 +34,8 @@ impl Curvature {
             cpu.run_chunks(&mut values, end, n > 128, |j, row| {
                 let column = inputs.start + first + j;
                 for (i, v) in row.iter_mut().enumerate() {
-                    let h = hessian.entry(inputs.start + i, column);
-                    *v = (if i < first { 2.0 * h } else { h }) as f32;
+                    let times = 1.0 + f64::from(u8::from(i < first));
+                    *v = (times * hessian.entry(inputs.start + i, column)) as f32;
                 }
             });
             blocks.push((first, dense(end - first, end, &values)?));

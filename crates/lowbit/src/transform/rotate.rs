@@ -90,8 +90,8 @@ impl Rotation {
             for part in &places.writers {
                 let (matrix, bias) = matrix_mut(block, *part);
                 turn.rows(cpu, &mut matrix.values, matrix.cols);
-                for b in bias {
-                    turn.columns(cpu, b, None);
+                if let Some(bias) = bias {
+                    turn.columns(cpu, bias, None);
                 }
             }
         }

@@ -67,7 +67,9 @@ impl Floats {
         let offset = self.config.arch().norm_offset;
         let norm = |values: &mut [f32]| {
             let stored = |v: f32| round_to(dtype, v - offset) + offset;
-            values.iter_mut().for_each(|v| *v = stored(*v));
+            for v in values {
+                *v = stored(*v);
+            }
         };
         round(&mut self.embed.values);
         round(&mut self.head.values);
@@ -77,7 +79,9 @@ impl Floats {
                 Slotted::Vector(v) => norm(v),
                 Slotted::Matrix { weight, bias } => {
                     round(&mut weight.values);
-                    bias.iter_mut().for_each(|b| round(b));
+                    if let Some(bias) = bias {
+                        round(bias);
+                    }
                 }
             }
         }
@@ -98,14 +102,17 @@ pub(crate) fn calibration(floats: &Floats, samples: usize) -> Vec<Vec<f32>> {
     tokens.chunks_exact(512).take(samples).map(sample).collect()
 }
 
+/// Statistics of shared inputs, by the parts that read them.
+pub(crate) type Inputs = Vec<(Vec<Part>, InputStats)>;
+
 /// Statistics of every shared input of a block, by the first part that reads it, and outputs.
 pub(crate) fn calibrate(
     cpu: &Cpu,
     config: &Config,
     block: &Block<Weight>,
     samples: &[Vec<f32>],
-) -> (Vec<(Vec<Part>, InputStats)>, Vec<Vec<f32>>) {
-    let mut found: Vec<(Vec<Part>, InputStats)> = Vec::new();
+) -> (Inputs, Vec<Vec<f32>>) {
+    let mut found = Inputs::new();
     let mut scratch = Scratch::new(config);
     let mut outputs = Vec::new();
     for sample in samples {
@@ -124,7 +131,9 @@ pub(crate) fn calibrate(
         run_block(cpu, &mut scratch, block, cache, &mut hidden, Some(&mut tap)).expect("a pass");
         outputs.push(hidden);
     }
-    found.iter_mut().for_each(|(_, stats)| stats.finish(cpu));
+    for (_, stats) in &mut found {
+        stats.finish(cpu);
+    }
     (found, outputs)
 }
 

@@ -45,7 +45,7 @@ impl Verdict {
         let mut norm = vec![0.0; plan.model.hidden];
         f32_from(info.dtype, norm_bytes, &mut norm)?;
         let offset = plan.model.arch().norm_offset;
-        for v in norm.iter_mut() {
+        for v in &mut norm {
             *v += offset;
         }
         let info = plan.tensor(&head_name)?;

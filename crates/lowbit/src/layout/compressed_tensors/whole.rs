@@ -153,7 +153,7 @@ impl Format for Whole {
                 _ => Some(parts.get("weight_zero_point", &[Dtype::I8], &shape)?),
             };
             let zeros = zeros.map(|t| t.bytes.as_slice());
-            decode_integer(scheme, (rows, cols), &weight.bytes, scale, zeros)
+            decode_integer(scheme, (rows, cols), &weight.bytes, &scale, zeros)
                 .map_err(|e| e.at(format!("{base:?}")))?
         } else {
             Values::Minifloat(Minifloat {
@@ -239,7 +239,7 @@ fn decode_integer(
     scheme: &Scheme,
     (rows, cols): (usize, usize),
     weight: &[u8],
-    scales: Floats,
+    scales: &Floats,
     zeros: Option<&[u8]>,
 ) -> Result<Values> {
     let middle = 1u8 << (scheme.bits - 1);
