@@ -40,6 +40,13 @@ const MORE: readonly (readonly [name: string, against: string, flags: readonly s
         ['--method', 'hqq', '--scheme', `${scheme}-asym`],
       ] as const,
   ),
+  ['GPTQ as it is by default, w4g128', 'AutoRound w4g128', ['--method', 'gptq']],
+  [
+    'GPTQ as it is by default, w3g128',
+    'AutoRound w3g128',
+    ['--method', 'gptq', '--scheme', 'w3g128'],
+  ],
+  ['3, 4 and 8 bits, 4.125 in the mean', 'AutoRound w4g128', ['--target-bpw', '4.125']],
   ['AWQ, then GPTQ w4g128', 'AutoRound w4g128', ['--recipe', 'awq-gptq-w4a16']],
   ['rotation, then GPTQ w4g128', 'AutoRound w4g128', ['--recipe', 'rotate-gptq-w4a16']],
   [
@@ -64,6 +71,8 @@ interface Row {
     readonly perplexity: number
     readonly meanKld: number
     readonly sameTop: number
+    readonly bitsPerWeight: number
+    readonly bytes: number
   }
   readonly missing?: string
 }
@@ -122,8 +131,10 @@ async function measured(row: Row, out: string): Promise<Row> {
   const text = ['--text', EVALUATION, '--window', '512', '--json']
   const scored = await lowbit('eval', out, '--reference', MODEL, ...text)
   if (scored.code !== 0) return { ...row, missing: lastLine(scored.err) }
-  const ours: NonNullable<Row['ours']> = JSON.parse(scored.out)
-  return { ...row, ours }
+  const all: NonNullable<Row['ours']> = JSON.parse(scored.out)
+  // No paths: records are for reading elsewhere.
+  const { perplexity, meanKld, sameTop, bitsPerWeight, bytes } = all
+  return { ...row, ours: { perplexity, meanKld, sameTop, bitsPerWeight, bytes } }
 }
 
 function lastLine(text: string): string {

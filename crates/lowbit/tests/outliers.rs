@@ -43,10 +43,7 @@ fn scaling_restores_what_outliers_cost() {
     let both = cost("gptq", "w8a8", vec![smooth()]);
     for (what, cost) in [("SmoothQuant", smoothed), ("with GPTQ", both)] {
         assert!(cost.0 <= 1.02 * PERPLEXITY, "{what}: {cost:?}");
-        assert!(
-            5.0 * cost.1 < plain.1,
-            "{what}: {cost:?} against {plain:?}"
-        );
+        assert!(5.0 * cost.1 < plain.1, "{what}: {cost:?} against {plain:?}");
     }
     let plain = cost("rtn", "w4g128", Vec::new());
     let awq = cost("rtn", "w4g128", vec![Transform::Awq(Awq::default())]);

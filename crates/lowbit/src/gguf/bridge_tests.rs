@@ -101,3 +101,14 @@ fn wide_groups_repeat_their_scale_and_inexact_ones_are_refused() {
     let order = refused(&|i| i.group_of_col = Some((0..256).map(|j| j / 128).collect()));
     assert!(order.contains("runs of columns"), "{order}");
 }
+
+#[test]
+fn ternary_values_come_back_exactly() {
+    let values: Vec<f32> = (0..512).map(|i| (i * 7 % 3) as f32 * 0.5 - 0.5).collect();
+    for ty in [&types::TQ1_0, &types::TQ2_0] {
+        let blocks = encode(ty, &values, 512, None, &Cpu::single()).unwrap();
+        let mut back = vec![0.0; 512];
+        decode(ty, &blocks, &mut back).unwrap();
+        assert_eq!(back, values, "{}", ty.name);
+    }
+}

@@ -14,6 +14,8 @@ pub(super) const PIECE_BYTES: u64 = 16 << 20;
 const CHUNK_BYTES: usize = 16 << 20;
 /// Multiply-adds that one pass over a block should take at most.
 const PASS_WORK: u64 = 1 << 33;
+/// Whole samples that a thread takes one after another, at most: their inputs are held.
+const SAMPLES_PER_THREAD: usize = 4;
 /// Tokens of a pass, at least: below this, weights are read more than used.
 const PASS_TOKENS: usize = 64;
 /// Weights rounded per step by the min-max observer, and by the one that searches.
@@ -40,6 +42,14 @@ pub(super) fn tokens_per_pass(plan: &Plan, block: usize) -> usize {
     let fit = ((PASS_WORK / weights) as usize).max(PASS_TOKENS);
     // A power of two, so that kernels see whole tiles.
     (1usize << fit.ilog2()).min(length)
+}
+
+/// Samples of small models that pass side by side before the caller hears of it; results do not
+/// depend on how many.
+pub(super) fn samples_at_once(plan: &Plan, block: usize, threads: usize) -> usize {
+    let length = plan.calibration.map_or(1, |c| c.length) as u64;
+    let fit = PASS_WORK / (block_weights(plan, block) * length).max(1);
+    (fit as usize).clamp(1, SAMPLES_PER_THREAD) * threads
 }
 
 /// Rows of a matrix that are rounded to nearest at a time.

@@ -155,8 +155,9 @@ impl Passes {
         let token = self.next % length;
         let tokens = pace::tokens_per_pass(plan, self.block).min(length - token);
         let samples = (self.chunk.len() / hidden - self.next) / length;
-        if tokens == length && samples.min(cpu.threads()) > 1 {
-            return self.run_samples(world, samples.min(cpu.threads()), block, taps);
+        let count = samples.min(pace::samples_at_once(plan, self.block, cpu.threads()));
+        if tokens == length && count > 1 {
+            return self.run_samples(world, count, block, taps);
         }
         if token == 0 {
             self.cache = LayerCache::default();

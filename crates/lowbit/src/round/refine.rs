@@ -11,7 +11,7 @@
 //! arXiv 2309.01885.)
 
 use super::gptq_tile::{Rounded, Tile};
-use super::lazy::sums;
+use super::lazy::{errors_asked, sums};
 use crate::linalg::{LANES, Lanes, multiply_add};
 use crate::tensor::round_to;
 
@@ -137,14 +137,14 @@ impl<'a> State<'a> {
         let (from, to) = (g * self.group, (g + 1) * self.group);
         for strip in 0..self.errors.len() {
             let steps = &self.steps[strip][from..to];
-            let pulls: Vec<Lanes> = (scope.0..scope.1)
-                .map(|k| {
-                    super::lazy::errors_asked::<FMA>(
-                        &self.h[k * self.n + from..][..to - from],
-                        steps,
-                    )
-                })
-                .collect();
+            // No closure: one is compiled without the instruction set of its caller.
+            let mut pulls = vec![[0.0f32; LANES]; scope.1 - scope.0];
+            for (pull, row) in pulls
+                .iter_mut()
+                .zip(self.h[scope.0 * self.n..].chunks(self.n))
+            {
+                *pull = errors_asked::<FMA>(&row[from..to], steps);
+            }
             let (mut slope, mut curve) = ([0.0f32; LANES], [0.0f32; LANES]);
             for (i, step) in steps.iter().enumerate() {
                 for l in 0..LANES {

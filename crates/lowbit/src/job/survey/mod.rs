@@ -10,6 +10,7 @@
 //! experts of a block, as engines that fuse them ask for.
 
 mod allocate;
+mod pieces;
 mod probe;
 mod verdict;
 

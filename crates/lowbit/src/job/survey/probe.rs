@@ -9,15 +9,14 @@ use super::super::passes::Passes;
 use super::super::plan::{Layer, Plan};
 use super::super::shared::{Finished, SharedInput};
 use super::super::step::{Unit, World};
+use super::pieces::{carry, no_block, replace};
 use super::{Cell, Place, Survey, Variant, measured, measured_tokens, places};
 use crate::cpu::{Compute, Cpu};
 use crate::error::{Code, Error, Result};
 use crate::kernels::matmul::Weight;
 use crate::matrix::QuantizedMatrix;
-use crate::model::config::Config;
-use crate::model::forward::{LayerCache, Scratch, run_block};
 use crate::model::ops::Part;
-use crate::model::{Block, Slotted, weights};
+use crate::model::weights;
 use crate::transform::curvature::Curvature;
 use std::collections::VecDeque;
 
@@ -295,28 +294,4 @@ fn loss(
         values.iter_mut().zip(&row).for_each(|(w, q)| *w -= q);
     }
     Ok(curvature.rows(cpu, &values).iter().sum())
-}
-
-/// Puts a weight in the place of another, which it gives back.
-fn replace(block: &mut Block<Weight>, part: Part, by: Weight) -> Result<Weight> {
-    match block.weights.iter_mut().find(|(p, _)| *p == part) {
-        Some((_, Slotted::Matrix { weight, .. })) => Ok(std::mem::replace(weight, by)),
-        _ => Err(no_block()),
-    }
-}
-
-/// Runs the measured tokens through a block, sample by sample.
-fn carry(cpu: &Cpu, plan: &Plan, block: &Block<Weight>, hidden: &mut [f32]) -> Result<()> {
-    let model: &Config = &plan.model;
-    let (_, length) = measured_tokens(plan);
-    let mut scratch = Scratch::new(model);
-    for sample in hidden.chunks_mut(length * model.hidden) {
-        let mut cache = LayerCache::default();
-        run_block(cpu, &mut scratch, block, &mut cache, sample, None)?;
-    }
-    Ok(())
-}
-
-fn no_block() -> Error {
-    Error::new(Code::Internal, "the survey lost its block")
 }
