@@ -39,13 +39,13 @@ export const PRESETS: readonly Preset[] = [
   ),
   preset(
     'awq-gptq-w4a16',
-    'AWQ, then GPTQ: the best at 4 bits without gradient descent.',
+    'AWQ without clipping, then GPTQ.',
     { awq: { clip: false } },
-    { gptq: { scheme: 'w4g128', 'act-order': 'gar', observer: 'mse' } },
+    { gptq: { scheme: 'w4g128' } },
   ),
   preset(
     'rotate-gptq-w4a16',
-    'Hadamard rotations, then GPTQ: for weights with outliers.',
+    'Hadamard rotations, then GPTQ: at least as good, and better for weights with outliers.',
     { rotate: {} },
     { gptq: { scheme: 'w4g128' } },
   ),
