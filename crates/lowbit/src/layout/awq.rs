@@ -12,13 +12,16 @@
 //! ```
 //! Source: AutoAWQ, `awq/modules/linear/{gemm,gemv}.py`, `awq/utils/packing_utils.py`.
 
-use super::parts::{FLOATS, Parts, bytes_from_words, named, planned, words_from_bytes};
+use super::parts::{
+    FLOATS, Parts, bytes_from_words, mismatch, named, planned, transpose, transpose_floats,
+    words_from_bytes,
+};
 use super::target::Target;
 use super::{Layout, Resolver, Rule};
 use crate::container::safetensors::Planned;
 use crate::error::{Code, Error, Result};
 use crate::matrix::{Codes, Floats, Integer, QuantizedMatrix, Scales, Values, Zero};
-use crate::pack::{codes_from_words, words_from_codes, words_len};
+use crate::pack::{codes_from_words, words_len};
 use crate::scheme::{Element, Group, Scheme, ZeroPoint};
 use crate::tensor::{Dtype, Tensor};
 use serde_json::{Value, json};
@@ -56,19 +59,6 @@ fn unpack(words: &[u32]) -> Vec<u8> {
         codes
     };
     words.iter().flat_map(codes).collect()
-}
-
-/// `[rows, cols]` → `[cols, rows]`.
-fn transpose(values: &[u8], cols: usize) -> Vec<u8> {
-    let column = |c| values.iter().skip(c).step_by(cols).copied();
-    (0..cols).flat_map(column).collect()
-}
-
-/// Floats whose element `i` is element `source(i)` of others.
-fn gather(floats: &Floats, len: usize, source: impl Fn(usize) -> usize) -> Result<Floats> {
-    let (bytes, size) = (floats.to_bytes(), floats.dtype().bits() / 8);
-    let taken = (0..len).flat_map(|i| bytes[source(i) * size..][..size].iter().copied());
-    Floats::from_bytes(floats.dtype(), &taken.collect::<Vec<_>>())
 }
 
 impl Layout for Awq {
@@ -144,28 +134,17 @@ impl Layout for Awq {
         matrix.validate()?;
         let m = matrix.integer("awq")?;
         let (Scales::Flat(scales), Zero::Int(zeros)) = (&m.scales, &m.zero) else {
-            return Err(Error::new(
-                Code::Qparam,
-                format!("the matrix is not {scheme}"),
-            ));
+            return Err(mismatch(scheme));
         };
         let group = scheme.group_cols(cols)?;
         if m.codes.bits != 4 || m.group != group || m.group_of_col.is_some() {
-            return Err(Error::new(
-                Code::Qparam,
-                format!("the matrix is not {scheme}"),
-            ));
+            return Err(mismatch(scheme));
         }
         let groups = cols / group;
-        let mut codes = vec![0; rows * cols];
-        for (r, row) in codes.chunks_exact_mut(cols).enumerate() {
-            m.codes.row(r, row);
-        }
-        let turned = gather(scales, rows * groups, |i| i % rows * groups + i / rows)?;
         let data = vec![
-            bytes_from_words(&pack(&transpose(&codes, cols))),
+            bytes_from_words(&pack(&transpose(&m.codes.unpack(cols), cols))),
             bytes_from_words(&pack(&transpose(zeros, groups))),
-            turned.to_bytes(),
+            transpose_floats(scales, groups).to_bytes(),
         ];
         let outputs = self.outputs(base, scheme, (rows, cols), scales.dtype(), false);
         Ok(named(outputs, data))
@@ -180,29 +159,27 @@ impl Layout for Awq {
         let group = scheme.group_cols(cols)?;
         let groups = cols / group;
         let words = words_from_bytes(&packed.bytes);
-        let (words, scales, zeros) = if self.gemv {
+        let (codes, scales, zeros) = if self.gemv {
             let (scales, zeros) = beside_rows(&parts, rows, groups)?;
-            (words, scales, zeros)
+            let codes = Codes {
+                bits: 4,
+                row_words: words_len(cols, 4),
+                words,
+            };
+            (codes, scales, zeros)
         } else {
-            let codes = transpose(&unpack(&words), rows);
-            let lines = codes.chunks_exact(cols);
+            let codes = Codes::pack(&transpose(&unpack(&words), rows), cols, 4);
             let stored = parts.get("qzeros", &[Dtype::I32], &[groups, rows / 8])?;
             let zeros = transpose(&unpack(&words_from_bytes(&stored.bytes)), rows);
             let scale = parts.get("scales", FLOATS, &[groups, rows])?;
             let floats = Floats::from_bytes(scale.dtype, &scale.bytes)?;
-            let scales = gather(&floats, rows * groups, |i| i % groups * rows + i / groups)?;
-            let words = lines.flat_map(|c| words_from_codes(c, 4)).collect();
-            (words, scales, zeros)
+            (codes, transpose_floats(&floats, rows), zeros)
         };
         let matrix = QuantizedMatrix {
             rows,
             cols,
             values: Values::Integer(Integer {
-                codes: Codes {
-                    bits: 4,
-                    row_words: words_len(cols, 4),
-                    words,
-                },
+                codes,
                 group,
                 scales: Scales::Flat(scales),
                 zero: Zero::Int(zeros),
@@ -256,7 +233,7 @@ fn beside_rows(parts: &Parts<'_>, rows: usize, groups: usize) -> Result<(Floats,
     let scale = parts.get("scales", FLOATS, &[rows, 8 * width])?;
     let floats = Floats::from_bytes(scale.dtype, &scale.bytes)?;
     let place = |i: usize| i / groups * 8 * width + i % groups;
-    Ok((gather(&floats, rows * groups, place)?, zeros))
+    Ok((floats.gather(rows * groups, place), zeros))
 }
 
 /// Which modules have codes is seen from their tensors.

@@ -9,13 +9,12 @@
 //! pairs of columns taking turns after 64 inputs; 128 is added to every byte; bytes 1 and 2 of every
 //! four change places. Source: FasterTransformer `cutlass_preprocessors`, compute capability 7.5–8.9.
 
-use super::parts::{FLOATS, Parts, named, planned};
+use super::parts::{FLOATS, Parts, mismatch, named, planned};
 use super::target::Target;
 use super::{Layout, Resolver, Rule};
 use crate::container::safetensors::Planned;
 use crate::error::{Code, Error, Result};
 use crate::matrix::{Codes, Floats, Integer, QuantizedMatrix, Scales, Values, Zero};
-use crate::pack::{words_from_codes, words_len};
 use crate::scheme::{Element, Group, Scheme, ZeroPoint};
 use crate::tensor::{Dtype, Tensor};
 use serde_json::{Value, json};
@@ -99,16 +98,10 @@ impl Layout for Eetq {
         matrix.validate()?;
         let m = matrix.integer("eetq")?;
         let (Scales::Flat(scales), Zero::Centre, 8) = (&m.scales, &m.zero, m.codes.bits) else {
-            return Err(Error::new(
-                Code::Qparam,
-                format!("the matrix is not {scheme}"),
-            ));
+            return Err(mismatch(scheme));
         };
         if m.group != cols || m.group_of_col.is_some() {
-            return Err(Error::new(
-                Code::Qparam,
-                format!("the matrix is not {scheme}"),
-            ));
+            return Err(mismatch(scheme));
         }
         let (mut codes, mut weight) = (vec![0; cols], vec![0; rows * cols]);
         for r in 0..rows {
@@ -127,23 +120,13 @@ impl Layout for Eetq {
         let (cols, rows, weight) = parts.matrix("weight", Dtype::I8)?;
         self.fits(scheme, rows, cols).map_err(place)?;
         let scale = parts.get("weight_scales", FLOATS, &[rows])?;
-        let mut codes = vec![0; cols];
-        let mut words = Vec::with_capacity(rows * words_len(cols, 8));
-        for r in 0..rows {
-            for (c, code) in codes.iter_mut().enumerate() {
-                *code = weight.bytes[offset(r, c, cols)];
-            }
-            words.extend(words_from_codes(&codes, 8));
-        }
+        let places = (0..rows).flat_map(|r| (0..cols).map(move |c| offset(r, c, cols)));
+        let codes: Vec<u8> = places.map(|i| weight.bytes[i]).collect();
         let matrix = QuantizedMatrix {
             rows,
             cols,
             values: Values::Integer(Integer {
-                codes: Codes {
-                    bits: 8,
-                    row_words: words_len(cols, 8),
-                    words,
-                },
+                codes: Codes::pack(&codes, cols, 8),
                 group: cols,
                 scales: Scales::Flat(Floats::from_bytes(scale.dtype, &scale.bytes)?),
                 zero: Zero::Centre,

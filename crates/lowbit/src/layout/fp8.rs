@@ -9,7 +9,7 @@
 //! Inputs are rounded to E4M3: with blocks per run of a block's width, otherwise per token or with
 //! `input_scale`. Source: transformers `finegrained_fp8`, vLLM `layers/quantization/fp8.py`.
 
-use super::parts::{FLOATS, Parts, named, planned};
+use super::parts::{FLOATS, Parts, mismatch, named, planned};
 use super::target::Target;
 use super::{Layout, Resolver, Rule};
 use crate::container::safetensors::Planned;
@@ -110,16 +110,10 @@ impl Layout for Fp8 {
             _ => shape,
         };
         let Values::Minifloat(m) = &matrix.values else {
-            return Err(Error::new(
-                Code::Qparam,
-                format!("the matrix is not {scheme}"),
-            ));
+            return Err(mismatch(scheme));
         };
         if m.block != block {
-            return Err(Error::new(
-                Code::Qparam,
-                format!("the matrix is not {scheme}"),
-            ));
+            return Err(mismatch(scheme));
         }
         let mut data = vec![m.bytes.clone(), singles(&m.scales)];
         if is_static(scheme) {

@@ -3,6 +3,7 @@
 use crate::container::safetensors::Planned;
 use crate::error::{Code, Error, Result};
 use crate::matrix::Floats;
+use crate::scheme::Scheme;
 use crate::tensor::{Dtype, Tensor};
 
 /// The tensors of one matrix.
@@ -103,6 +104,23 @@ pub(super) fn named(planned: Vec<Planned>, data: Vec<Vec<u8>>) -> Vec<Tensor> {
             bytes,
         })
         .collect()
+}
+
+/// `[rows, cols]` → `[cols, rows]`.
+pub(super) fn transpose<T: Copy>(values: &[T], cols: usize) -> Vec<T> {
+    let column = |c| values.iter().skip(c).step_by(cols).copied();
+    (0..cols).flat_map(column).collect()
+}
+
+/// Floats `[rows, cols]` → `[cols, rows]`.
+pub(super) fn transpose_floats(floats: &Floats, cols: usize) -> Floats {
+    let rows = floats.len() / cols;
+    floats.gather(rows * cols, |i| i % rows * cols + i / rows)
+}
+
+/// `qparam`: a matrix of another form than its scheme says.
+pub(super) fn mismatch(scheme: &Scheme) -> Error {
+    Error::new(Code::Qparam, format!("the matrix is not {scheme}"))
 }
 
 /// A tensor that a layout will write.

@@ -5,7 +5,6 @@ use crate::matrix::{
     Codes, Floats, Inputs, Integer, Minifloat, Nested, QuantizedMatrix, Scales, Table, Values, Zero,
 };
 use crate::minifloat::{E2M1, FP4, NF4};
-use crate::pack::{words_from_codes, words_len};
 use crate::scheme::{Element, Group, Scheme, ZeroPoint};
 use crate::tensor::Dtype;
 
@@ -13,17 +12,6 @@ use crate::tensor::Dtype;
 pub(super) fn codes(random: &mut Random, count: usize, bits: u8) -> Vec<u8> {
     let code = |_| (random.bits() >> (32 - u32::from(bits))) as u8;
     (0..count).map(code).collect()
-}
-
-fn packed(codes: &[u8], cols: usize, bits: u8) -> Codes {
-    Codes {
-        bits,
-        row_words: words_len(cols, bits),
-        words: codes
-            .chunks(cols)
-            .flat_map(|c| words_from_codes(c, bits))
-            .collect(),
-    }
 }
 
 fn floats(random: &mut Random, dtype: Dtype, count: usize) -> Floats {
@@ -71,7 +59,7 @@ fn integer(random: &mut Random, scheme: &Scheme, shape: (usize, usize), dtype: D
         ZeroPoint::Float => Zero::Float(floats(random, dtype, count)),
     };
     Values::Integer(Integer {
-        codes: packed(&codes(random, rows * cols, scheme.bits), cols, scheme.bits),
+        codes: Codes::pack(&codes(random, rows * cols, scheme.bits), cols, scheme.bits),
         group,
         scales: Scales::Flat(scales),
         zero,
@@ -138,7 +126,7 @@ fn table(random: &mut Random, scheme: &Scheme, (rows, cols): (usize, usize)) -> 
         }
     };
     Values::Table(Table {
-        codes: packed(&codes(random, rows * cols, 4), cols, 4),
+        codes: Codes::pack(&codes(random, rows * cols, 4), cols, 4),
         values: values.to_vec(),
         group,
         scales,

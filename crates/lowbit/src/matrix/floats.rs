@@ -26,6 +26,21 @@ impl Floats {
         Self::from_bytes(dtype, &bytes_from_f32(dtype, values)?)
     }
 
+    /// Floats of the same type whose element `i` of `len` is element `source(i)` of these.
+    #[must_use]
+    pub fn gather(&self, len: usize, source: impl Fn(usize) -> usize) -> Self {
+        fn take<T: Copy>(from: &[T], len: usize, source: impl Fn(usize) -> usize) -> Vec<T> {
+            (0..len).map(|i| from[source(i)]).collect()
+        }
+        match self {
+            Self::F32(v) => Self::F32(take(v, len, source)),
+            Self::F16(v) => Self::F16(take(v, len, source)),
+            Self::Bf16(v) => Self::Bf16(take(v, len, source)),
+            Self::E4m3(v) => Self::E4m3(take(v, len, source)),
+            Self::E8m0(v) => Self::E8m0(take(v, len, source)),
+        }
+    }
+
     /// Takes little-endian bytes as they lie in a file; `qparam` for types that are no scales.
     pub fn from_bytes(dtype: Dtype, bytes: &[u8]) -> Result<Self> {
         let halves = || {

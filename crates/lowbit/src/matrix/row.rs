@@ -25,6 +25,27 @@ impl QuantizedMatrix {
 }
 
 impl Codes {
+    /// Packs codes `[rows, cols]`, each below `2^bits`; `cols` is not 0.
+    pub fn pack(codes: &[u8], cols: usize, bits: u8) -> Self {
+        let rows = codes.chunks_exact(cols);
+        let words = rows.flat_map(|row| pack::words_from_codes(row, bits));
+        Self {
+            bits,
+            row_words: pack::words_len(cols, bits),
+            words: words.collect(),
+        }
+    }
+
+    /// All codes, `[rows, cols]`.
+    pub fn unpack(&self, cols: usize) -> Vec<u8> {
+        let rows = self.words.len() / self.row_words;
+        let mut codes = vec![0; rows * cols];
+        for (r, row) in codes.chunks_exact_mut(cols).enumerate() {
+            self.row(r, row);
+        }
+        codes
+    }
+
     /// The codes of one row, as many as `out` holds.
     pub fn row(&self, row: usize, out: &mut [u8]) {
         let words = &self.words[row * self.row_words..][..self.row_words];

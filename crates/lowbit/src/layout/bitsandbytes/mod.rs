@@ -135,7 +135,7 @@ impl Layout for BitsAndBytes {
         matrix.validate()?;
         let data = match &matrix.values {
             Values::Table(m) => table::encode(m, scheme, shape, dtype),
-            Values::Integer(m) => rows::encode(m, shape),
+            Values::Integer(m) => rows::encode(m, shape.1),
             Values::Minifloat(_) => None,
         };
         let Some(data) = data else {

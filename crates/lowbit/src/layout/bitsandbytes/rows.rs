@@ -3,11 +3,10 @@
 use crate::error::{Code, Error, Result};
 use crate::layout::parts::Parts;
 use crate::matrix::{Codes, Floats, Integer, QuantizedMatrix, Scales, Values, Zero};
-use crate::pack::{words_from_codes, words_len};
 use crate::tensor::Dtype;
 
 /// Row maxima over 127, whose codes are centred.
-pub(super) fn encode(m: &Integer, (rows, cols): (usize, usize)) -> Option<Vec<Vec<u8>>> {
+pub(super) fn encode(m: &Integer, cols: usize) -> Option<Vec<Vec<u8>>> {
     let absmax = match &m.scales {
         Scales::Divided {
             values,
@@ -21,13 +20,7 @@ pub(super) fn encode(m: &Integer, (rows, cols): (usize, usize)) -> Option<Vec<Ve
     if m.codes.bits != 8 || m.group != cols || m.zero != Zero::Centre || m.group_of_col.is_some() {
         return None;
     }
-    let mut weight = vec![0; rows * cols];
-    for (r, row) in weight.chunks_exact_mut(cols).enumerate() {
-        m.codes.row(r, row);
-        for c in row.iter_mut() {
-            *c ^= 128;
-        }
-    }
+    let weight = m.codes.unpack(cols).into_iter().map(|c| c ^ 128).collect();
     Some(vec![weight, absmax, vec![0]])
 }
 
@@ -40,16 +33,11 @@ pub(super) fn decode(parts: &Parts<'_>) -> Result<QuantizedMatrix> {
         return Err(Error::new(Code::Unsupported, what).at(format!("{:?}", parts.base)));
     }
     let codes: Vec<u8> = weight.bytes.iter().map(|b| b ^ 128).collect();
-    let words = codes.chunks_exact(cols);
     Ok(QuantizedMatrix {
         rows,
         cols,
         values: Values::Integer(Integer {
-            codes: Codes {
-                bits: 8,
-                row_words: words_len(cols, 8),
-                words: words.flat_map(|c| words_from_codes(c, 8)).collect(),
-            },
+            codes: Codes::pack(&codes, cols, 8),
             group: cols,
             scales: Scales::Divided {
                 values: Floats::from_bytes(Dtype::F32, &absmax.bytes)?,

@@ -6,7 +6,6 @@ use crate::error::{Code, Error, Result};
 use crate::layout::parts::Parts;
 use crate::matrix::{Codes, Floats, Nested, QuantizedMatrix, Scales, Table, Values};
 use crate::minifloat::{FP4, NF4};
-use crate::pack::{words_from_codes, words_len};
 use crate::scheme::{Element, Scheme};
 use crate::tensor::Dtype;
 
@@ -96,16 +95,11 @@ pub(super) fn decode(parts: &Parts<'_>, scheme: &Scheme) -> Result<QuantizedMatr
         Scales::Flat(Floats::from_bytes(Dtype::F32, &absmax.bytes)?)
     };
     let codes: Vec<u8> = packed.bytes.iter().flat_map(|b| [b >> 4, b & 15]).collect();
-    let words = codes.chunks_exact(cols);
     Ok(QuantizedMatrix {
         rows,
         cols,
         values: Values::Table(Table {
-            codes: Codes {
-                bits: 4,
-                row_words: words_len(cols, 4),
-                words: words.flat_map(|c| words_from_codes(c, 4)).collect(),
-            },
+            codes: Codes::pack(&codes, cols, 4),
             values,
             group: block,
             scales,

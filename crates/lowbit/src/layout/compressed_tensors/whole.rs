@@ -15,11 +15,10 @@
 use super::format::{Format, Place};
 use crate::container::safetensors::Planned;
 use crate::error::{Code, Error, Result};
-use crate::layout::parts::{FLOATS, Parts, named, planned};
+use crate::layout::parts::{FLOATS, Parts, mismatch, named, planned};
 use crate::matrix::{
     Codes, Floats, Inputs, Integer, Minifloat, QuantizedMatrix, Scales, Values, Zero,
 };
-use crate::pack::{words_from_codes, words_len};
 use crate::scheme::{Element, Group, Scheme, ZeroPoint};
 use crate::tensor::{Dtype, Tensor};
 
@@ -108,10 +107,7 @@ impl Format for Whole {
 
     fn encode(&self, place: Place<'_>, matrix: &QuantizedMatrix) -> Result<Vec<Tensor>> {
         let scheme = place.scheme;
-        let differs = || {
-            let what = format!("the matrix is not {scheme}");
-            Error::new(Code::Qparam, what)
-        };
+        let differs = || mismatch(scheme);
         let (mut data, scales) = match &matrix.values {
             Values::Integer(m) => encode_integer(m, matrix, scheme).ok_or_else(differs)?,
             Values::Minifloat(m) if block(scheme, matrix.rows, matrix.cols) == m.block => {
@@ -210,12 +206,9 @@ fn encode_integer<'a>(
         return None;
     }
     let middle = 1u8 << (scheme.bits - 1);
-    let mut weight = vec![0u8; matrix.rows * matrix.cols];
-    for (r, row) in weight.chunks_exact_mut(matrix.cols).enumerate() {
-        m.codes.row(r, row);
-        for c in row.iter_mut() {
-            *c = c.wrapping_sub(middle);
-        }
+    let mut weight = m.codes.unpack(matrix.cols);
+    for c in &mut weight {
+        *c = c.wrapping_sub(middle);
     }
     let mut bytes = scales.to_bytes();
     bytes.truncate(kept * scales.dtype().bits() / 8);
@@ -265,22 +258,10 @@ fn decode_integer(
             Zero::Int((0..count).map(|i| zeros[repeat(i)]).collect())
         }
     };
-    let bytes = scales.to_bytes();
-    let size = scales.dtype().bits() / 8;
-    let repeated = (0..count).flat_map(|i| bytes[repeat(i) * size..][..size].iter().copied());
-    let repeated: Vec<u8> = repeated.collect();
-    let words = codes(weight)?;
-    let words = words.chunks_exact(cols);
     Ok(Values::Integer(Integer {
-        codes: Codes {
-            bits: scheme.bits,
-            row_words: words_len(cols, scheme.bits),
-            words: words
-                .flat_map(|c| words_from_codes(c, scheme.bits))
-                .collect(),
-        },
+        codes: Codes::pack(&codes(weight)?, cols, scheme.bits),
         group,
-        scales: Scales::Flat(Floats::from_bytes(scales.dtype(), &repeated)?),
+        scales: Scales::Flat(scales.gather(count, repeat)),
         zero,
         group_of_col: None,
     }))

@@ -14,7 +14,10 @@
 
 mod read;
 
-use super::parts::{FLOATS, Parts, bytes_from_words, named, planned, words_from_bytes};
+use super::parts::{
+    FLOATS, Parts, bytes_from_words, mismatch, named, planned, transpose, transpose_floats,
+    words_from_bytes,
+};
 use super::{Layout, Resolver};
 use crate::container::safetensors::Planned;
 use crate::error::{Code, Error, Result};
@@ -36,24 +39,6 @@ pub static V1: Gptq = Gptq { less: 1 };
 
 /// Version 2.
 pub static V2: Gptq = Gptq { less: 0 };
-
-/// `[rows, cols]` → `[cols, rows]`.
-fn transpose<T: Copy>(values: &[T], cols: usize) -> Vec<T> {
-    let column = |c| values.iter().skip(c).step_by(cols).copied();
-    (0..cols).flat_map(column).collect()
-}
-
-/// Bytes of floats `[rows, cols]` → `[cols, rows]`.
-fn transpose_floats(floats: &Floats, cols: usize) -> Vec<u8> {
-    match floats {
-        Floats::F32(v) => Floats::F32(transpose(v, cols)),
-        Floats::F16(v) => Floats::F16(transpose(v, cols)),
-        Floats::Bf16(v) => Floats::Bf16(transpose(v, cols)),
-        Floats::E4m3(v) => Floats::E4m3(transpose(v, cols)),
-        Floats::E8m0(v) => Floats::E8m0(transpose(v, cols)),
-    }
-    .to_bytes()
-}
 
 impl Gptq {
     /// Zero points `[rows, groups]` → words `[groups, rows·b/32]`.
@@ -167,23 +152,17 @@ impl Layout for Gptq {
             _ => None,
         };
         let (Scales::Flat(scales), Some(zeros)) = (&m.scales, zeros) else {
-            return Err(Error::new(
-                Code::Qparam,
-                format!("the matrix is not {scheme}"),
-            ));
+            return Err(mismatch(scheme));
         };
         if m.codes.bits != bits || m.group != group {
-            return Err(Error::new(
-                Code::Qparam,
-                format!("the matrix is not {scheme}"),
-            ));
+            return Err(mismatch(scheme));
         }
         let own = || (0..cols).map(|j| (j / group) as u32).collect();
         let index = m.group_of_col.clone().unwrap_or_else(own);
         let data = vec![
             bytes_from_words(&transpose(&m.codes.words, m.codes.row_words)),
             bytes_from_words(&self.zeros_to_words(&zeros, groups, bits)),
-            transpose_floats(scales, groups),
+            transpose_floats(scales, groups).to_bytes(),
             bytes_from_words(&index),
         ];
         let outputs = self.outputs(base, scheme, (rows, cols), scales.dtype(), false);
@@ -216,10 +195,7 @@ impl Layout for Gptq {
                     words: transpose(&words_from_bytes(&packed.bytes), rows),
                 },
                 group,
-                scales: Scales::Flat(Floats::from_bytes(
-                    scale.dtype,
-                    &transpose_floats(&floats, rows),
-                )?),
+                scales: Scales::Flat(transpose_floats(&floats, rows)),
                 zero: if scheme.is_symmetric() && centre {
                     Zero::Centre
                 } else {

@@ -15,13 +15,12 @@
 mod packing;
 mod settings;
 
-use super::parts::{FLOATS, Parts, named, planned, sizes_from_bytes, words_from_bytes};
+use super::parts::{FLOATS, Parts, mismatch, named, planned, sizes_from_bytes, words_from_bytes};
 use super::target::Target;
 use super::{Layout, Resolver, Rule};
 use crate::container::safetensors::Planned;
 use crate::error::{Code, Error, Result};
 use crate::matrix::{Codes, Floats, Integer, QuantizedMatrix, Scales, Values, Zero};
-use crate::pack::{words_from_codes, words_len};
 use crate::scheme::{Element, Group, Scheme, ZeroPoint};
 use crate::tensor::{Dtype, Tensor};
 use packing::{Packing, pack, packing, unpack};
@@ -137,18 +136,11 @@ impl Layout for Hqq {
         let group = scheme.group_cols(shape.1)?;
         let same = zeros.dtype() == dtype && m.codes.bits == scheme.bits && m.group == group;
         if !same || m.group_of_col.is_some() {
-            return Err(Error::new(
-                Code::Qparam,
-                format!("the matrix is not {scheme}"),
-            ));
-        }
-        let mut codes = vec![0; shape.0 * shape.1];
-        for (r, row) in codes.chunks_exact_mut(shape.1).enumerate() {
-            m.codes.row(r, row);
+            return Err(mismatch(scheme));
         }
         let sizes = [shape.0 as i64, shape.1 as i64];
         let mut data = vec![
-            pack(&codes, scheme.bits, group),
+            pack(&m.codes.unpack(shape.1), scheme.bits, group),
             scales.to_bytes(),
             zeros.to_bytes(),
             sizes.iter().flat_map(|n| n.to_le_bytes()).collect(),
@@ -180,18 +172,11 @@ impl Layout for Hqq {
         let scale = parts.get("scale", FLOATS, &[groups, 1])?;
         let zero = parts.get("zero", &[scale.dtype], &[groups, 1])?;
         let codes = unpack(&packed.bytes, scheme.bits, group, rows * cols);
-        let words = codes.chunks_exact(cols);
         let matrix = QuantizedMatrix {
             rows,
             cols,
             values: Values::Integer(Integer {
-                codes: Codes {
-                    bits: scheme.bits,
-                    row_words: words_len(cols, scheme.bits),
-                    words: words
-                        .flat_map(|c| words_from_codes(c, scheme.bits))
-                        .collect(),
-                },
+                codes: Codes::pack(&codes, cols, scheme.bits),
                 group,
                 scales: Scales::Flat(Floats::from_bytes(scale.dtype, &scale.bytes)?),
                 zero: Zero::Float(Floats::from_bytes(zero.dtype, &zero.bytes)?),
