@@ -96,13 +96,11 @@ fn uniform(m: &Metadata, key: &str, layers: usize) -> Result<Option<u64>> {
     let Some(values) = m.per_layer(key, layers)? else {
         return Ok(None);
     };
-    match values.iter().all(|v| *v == values[0]) {
-        true => Ok(values.first().copied()),
-        false => {
-            let what = format!("{key} differs from layer to layer");
-            Err(Error::new(Code::Unsupported, what).at("the metadata"))
-        }
+    if values.iter().any(|v| *v != values[0]) {
+        let what = format!("{key} differs from layer to layer");
+        return Err(Error::new(Code::Unsupported, what).at("the metadata"));
     }
+    Ok(values.first().copied())
 }
 
 impl Model {
@@ -191,9 +189,10 @@ fn sizes(config: &mut Map<String, Json>, m: &Metadata, model: &Model) -> Result<
     let own = |name: &str| format!("{}.{name}", model.arch);
     config.insert("num_hidden_layers".into(), json!(model.layers));
     for (name, to, is_float) in KEYS {
-        let value = match is_float {
-            true => m.float(&own(name))?.map(|v| json!(short(v))),
-            false => uniform(m, &own(name), model.layers)?.map(|v| json!(v)),
+        let value = if *is_float {
+            m.float(&own(name))?.map(|v| json!(short(v)))
+        } else {
+            uniform(m, &own(name), model.layers)?.map(|v| json!(v))
         };
         match value {
             Some(value) => _ = config.insert(to[0].into(), value),
@@ -206,9 +205,10 @@ fn sizes(config: &mut Map<String, Json>, m: &Metadata, model: &Model) -> Result<
         let Some(value) = uniform(m, &own(name), model.layers)?.filter(|v| *v > 0) else {
             continue;
         };
-        let key = match to[0] == EXPERTS[0] {
-            true => experts_key(model),
-            false => to[0],
+        let key = if to[0] == EXPERTS[0] {
+            experts_key(model)
+        } else {
+            to[0]
         };
         // The first of several keys with one name in config.json counts.
         config.entry(key).or_insert_with(|| json!(value));
