@@ -33,6 +33,11 @@ export async function checkOutput(checking: Checking): Promise<readonly WrittenF
   for (const { name, sha256 } of core.files ?? []) {
     if (byName.get(name)?.sha256 !== sha256) throw corrupt(store, name, 'has another digest')
   }
+  await checkModel(binding, store)
+  return files
+}
+
+async function checkModel(binding: Binding, store: Store): Promise<void> {
   const checkpoint = await openCheckpoint(binding, { store })
   try {
     await binding.close(await binding.modelOpen(requestText(checkpoint, { device: 'cpu' })))
@@ -41,7 +46,6 @@ export async function checkOutput(checking: Checking): Promise<readonly WrittenF
     // What is not run here is written all the same.
     if (error.code !== 'unknown-architecture') throw error
   }
-  return files
 }
 
 async function digests(checking: Checking): Promise<readonly WrittenFile[]> {
