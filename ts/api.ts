@@ -9,6 +9,7 @@ import { convertModel } from './convert/convert.ts'
 import type { ConvertReport } from './convert/report.ts'
 import { errorFrom } from './error.ts'
 import { type Evaluation, evaluateModel } from './evaluate/evaluate.ts'
+import { withTexts } from './gguf.ts'
 import type { Host, Source } from './host.ts'
 import { inspectSource, type Inspection } from './inspect.ts'
 import { loadModel, type Model } from './model.ts'
@@ -27,7 +28,7 @@ import { PRESETS } from './recipe/presets.ts'
 import type { Store } from './store/store.ts'
 import { textOf } from './bytes.ts'
 
-/** A model's folder, its address, one safetensors file, or a store. */
+/** A model's folder, its address, one safetensors or GGUF file, or a store. */
 export type Place = string | Store
 
 /** What this build can do, as the core says. */
@@ -140,7 +141,7 @@ export function createApi(binding: Binding, host: Host): Lowbit {
       // What cleans and tells languages is loaded by those who need it.
       const { makeSet } = await import('./calibration/calibrate.ts')
       const parts = { host, version: (await catalogOf(binding)).version }
-      const named = model === undefined ? undefined : await source(model)
+      const named = model === undefined ? undefined : await withTexts(binding, await source(model))
       const opened = named && {
         source: named,
         load: () => load(model ?? '', { compute: 'f32', device: 'cpu', signal }),
