@@ -14,7 +14,12 @@ import {
   streamFile,
 } from './calibration/source.ts'
 import { errorFrom, LowbitError } from './error.ts'
-import type { Host, Source } from './host.ts'
+import type { Host, Reading, Source } from './host.ts'
+import { endpointOf } from './hub/access.ts'
+import { cachedSource, knownSource } from './hub/cache.ts'
+import { hubSettings } from './hub/environment.ts'
+import { type HubName, hubName, hubPage, hubText } from './hub/name.ts'
+import { remoteSource } from './hub/repository.ts'
 import { fsStore } from './store/fs.ts'
 import { fsOutput } from './store/output.ts'
 import { addressFiles, isAddress, readAddress, splitAddress } from './store/address.ts'
@@ -25,7 +30,8 @@ const TEXT_BYTES_MAX = 2 ** 30
 /** The world as Node sees it. */
 export const nodeHost: Host = {
   threads: availableParallelism(),
-  source: (place) => (isAddress(place) ? Promise.resolve(splitAddress(place)) : fileSource(place)),
+  source: (place, reading = {}) =>
+    isAddress(place) ? addressSource(place, reading) : fileSource(place, reading),
   output: (place, options) => fsOutput(place, options),
   readText: (place) => (isAddress(place) ? readAddress(place) : readFileLimited(place)),
   data: (place) => (isAddress(place) ? Promise.resolve(addressFiles(place)) : localData(place)),
@@ -38,22 +44,38 @@ export const nodeHost: Host = {
   },
 }
 
-async function fileSource(place: string): Promise<Source> {
+async function addressSource(place: string, reading: Reading): Promise<Source> {
+  const name = hubPage(place, endpointOf(await hubSettings()))
+  return name ? hubSource(name, reading) : splitAddress(place)
+}
+
+async function fileSource(place: string, reading: Reading): Promise<Source> {
   const path = resolve(place)
   try {
     if ((await stat(path)).isDirectory()) return { store: fsStore(path) }
   } catch (thrown) {
     const error = errorFrom(thrown, 'io', path)
-    // `org/name` is how models are named on the hub.
-    const isHubName = /^[\w.-]+\/[\w.-]+$/.test(place) && error.code === 'not-found'
-    if (!isHubName) throw error
-    throw new LowbitError('not-found', 'The folder does not exist', {
-      place: path,
-      remedy: `download it first, as with: hf download ${place} --local-dir ${basename(place)}`,
-    })
+    const name = hubName(place)
+    if (!name || error.code !== 'not-found') throw error
+    return hubSource(name, reading)
   }
   refuseOther(path)
   return { store: fsStore(dirname(path)), file: basename(path) }
+}
+
+/** A model of the hub out of the cache, or where it is when only its headers are wanted. */
+async function hubSource(name: HubName, reading: Reading): Promise<Source> {
+  const settings = await hubSettings()
+  if (!reading.headers || settings.offline) return cachedSource(settings, name, reading)
+  try {
+    const { signal } = reading
+    return await remoteSource(settings, name, { name: hubText(name), signal })
+  } catch (thrown) {
+    const error = errorFrom(thrown, 'io', hubText(name))
+    const known = error.code === 'io' ? await knownSource(settings, name) : undefined
+    if (known) return known
+    throw error
+  }
 }
 
 async function localData(place: string): Promise<readonly DataFile[]> {
@@ -68,8 +90,7 @@ async function localData(place: string): Promise<readonly DataFile[]> {
   } catch (thrown) {
     const error = errorFrom(thrown, 'io', path)
     if (error.code !== 'not-found' || !isDatasetName(place)) throw error
-    const { HF_ENDPOINT: endpoint, HF_TOKEN: token } = process.env
-    return hubFiles(place, { endpoint, token })
+    return hubFiles(place, await hubSettings())
   }
 }
 

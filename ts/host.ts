@@ -1,5 +1,6 @@
 /** What differs between Node and a browser, handed in so that everything else is the same. */
 import type { DataFile } from './calibration/source.ts'
+import type { Watching } from './options.ts'
 import type { Release, Store } from './store/store.ts'
 
 /** A place where a model is, as a caller named it. */
@@ -52,6 +53,12 @@ export interface OutputOptions {
   readonly inputs: readonly string[]
 }
 
+/** How a model is going to be read. */
+export interface Reading extends Watching {
+  /** Only headers: a model on a hub is then read where it is. */
+  readonly headers?: boolean | undefined
+}
+
 /** Texts that ship with the package. */
 export type BundledText = 'calibration.txt' | 'eval.txt'
 
@@ -59,8 +66,8 @@ export type BundledText = 'calibration.txt' | 'eval.txt'
 export interface Host {
   /** Threads to compute with, unless the caller says otherwise. */
   readonly threads: number
-  /** Finds a model by folder, file or address. */
-  source(place: string): Promise<Source>
+  /** Finds a model by folder, file, address or name on the hub, which is fetched if need be. */
+  source(place: string, reading?: Reading): Promise<Source>
   /** Opens a place to write a model to. */
   output(place: string, options: OutputOptions): Promise<Output>
   /** Reads a text that the caller named. */

@@ -2,7 +2,7 @@
 import { bytesText } from '../bytes.ts'
 import { quote } from '../error.ts'
 import type { Inspection } from '../inspect.ts'
-import { type Context, printJson, type Register } from './command.ts'
+import { type Context, printJson, type Register, MODEL } from './command.ts'
 import { tableText } from './terminal.ts'
 
 const EXAMPLES = `
@@ -16,7 +16,7 @@ export const registerInspect: Register = (program, context) => {
     .command('inspect')
     .summary('show what a checkpoint holds')
     .description('Reads headers only: format, schemes, bits per weight, architecture, tensors.')
-    .argument('<model>', 'folder, address or safetensors file')
+    .argument('<model>', MODEL)
     .option('--json', 'print everything as JSON')
     .addHelpText('after', EXAMPLES)
     .action((model: string, flags: { readonly json?: boolean }) => inspect(context, model, flags))
