@@ -7,6 +7,7 @@ import type { CalibrateReport } from './calibration/report.ts'
 import { type CalibrationSource, sourceList } from './calibration/source.ts'
 import { errorFrom } from './error.ts'
 import { type Evaluation, evaluateModel } from './evaluate/evaluate.ts'
+import { withTexts } from './gguf.ts'
 import type { Host, Reading, Source } from './host.ts'
 import { inspectSource, type Inspection } from './inspect.ts'
 import { loadModel, type Model } from './model.ts'
@@ -24,7 +25,7 @@ import { PRESETS } from './recipe/presets.ts'
 import type { Store } from './store/store.ts'
 import { textOf } from './bytes.ts'
 
-/** A model's folder, its address, one file of it, its name on the hub (`owner/name@revision`), or a store. */
+/** A model's folder, address or file, its name on the hub (`owner/name@revision`), or a store. */
 export type Place = string | Store
 
 /** What this build can do, as the core says. */
@@ -124,7 +125,8 @@ export function createApi(binding: Binding, host: Host): Lowbit {
       // What cleans and tells languages is loaded by those who need it.
       const { makeSet } = await import('./calibration/calibrate.ts')
       const parts = { host, version: (await catalogOf(binding)).version }
-      const named = model === undefined ? undefined : await source(model, options)
+      const named =
+        model === undefined ? undefined : await withTexts(binding, await source(model, options))
       const opened = named && {
         source: named,
         load: () => load(model ?? '', { compute: 'f32', device: 'cpu', signal }),

@@ -101,10 +101,9 @@ export async function inspectSource(binding: Binding, source: Source): Promise<I
   })
   const bytes = tensors.reduce((sum, tensor) => sum + tensor.bytes, 0)
   const parameters = described.tensors.reduce((sum, { weights }) => sum + weights, 0)
-  const container = containerOf(checkpoint)
   return {
     place: checkpoint.place,
-    format: described.format ? `${container}, ${described.format}` : container,
+    format: [checkpoint.container, described.format].filter(Boolean).join(', '),
     problem: described.problem,
     architecture: architectureOf(config),
     modelType: typeof config['model_type'] === 'string' ? config['model_type'] : null,
@@ -114,15 +113,11 @@ export async function inspectSource(binding: Binding, source: Source): Promise<I
     bitsPerWeight: parameters > 0 ? (bytes * 8) / parameters : 0,
     schemes: countSchemes(described),
     kinds: kindsOf(tensors, described),
-    engines: loadsOf(container, config, { tensors, described }),
+    engines: loadsOf(formatOf(checkpoint, config), { tensors, described }),
     files: checkpoint.files.map((file) => ({ name: file.name, bytes: file.bytes })),
     metadata: Object.assign({}, ...checkpoint.files.map((file) => file.metadata)),
     tensors,
   }
-}
-
-function containerOf({ files }: Checkpoint): 'gguf' | 'safetensors' {
-  return files.some(({ name }) => name.endsWith('.gguf')) ? 'gguf' : 'safetensors'
 }
 
 /** Sizes under the names that configs have for them; those of a part that reads text first. */
@@ -167,18 +162,13 @@ interface Whole {
 }
 
 /** What the table says of other engines, and what the core says of this one. */
-function loadsOf(
-  container: 'gguf' | 'safetensors',
-  config: Json,
-  { tensors, described }: Whole,
-): readonly Loads[] {
+function loadsOf(format: string, { tensors, described }: Whole): readonly Loads[] {
   const layers = tensors
     .filter((_, i) => described.tensors[i]?.codes)
     .map(({ name, scheme }) => ({ name: moduleOf(name), scheme: scheme ?? '' }))
   const ignored = tensors
     .filter(({ name, scheme }) => scheme === null && LINEAR.test(name))
     .map(({ name }) => moduleOf(name))
-  const format = container === 'gguf' ? container : formatOf(config)
   const { runs, problem } = described
   return enginesFor({ format, layers, ignored }).map((loads) => {
     const device = OWN[loads.engine]
@@ -206,7 +196,8 @@ function moduleOf(name: string): string {
 }
 
 /** How other tools call the format of a quantized checkpoint. */
-function formatOf(config: Json): string {
+function formatOf({ container }: Checkpoint, config: Json): string {
+  if (container.startsWith('GGUF')) return 'gguf'
   const found = config['quantization_config']
   if (!isObject(found)) return 'safetensors'
   const { quant_method: method } = found

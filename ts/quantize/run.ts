@@ -56,7 +56,8 @@ export async function prepare(
 ): Promise<Run> {
   promptsOf(options)
   const recipe = await recipeOf(host, options)
-  const checkpoint = await openCheckpoint(binding, source)
+  // Blocks are quantized anew from the floats that they stand for.
+  const checkpoint = await openCheckpoint(binding, source, { floats: 'F16' })
   const settings = await settingsOf(binding, checkpoint, options, recipe)
   const size = (await needsCalibration(binding, settings))
     ? await calibrationSize(host, inputOf(options, recipe), options)

@@ -37,6 +37,13 @@ impl Restore {
             (all, _) => all[all.len() - 1],
         };
         ty.row_bytes(cols)?;
+        let rows = shape.first().copied().unwrap_or(1);
+        if let Change::Permute(height) = change
+            && (height < 2 || !height.is_multiple_of(2) || !rows.is_multiple_of(height))
+        {
+            let what = format!("{rows} rows are no heads of {height}");
+            return Err(Error::new(Code::Shape, what));
+        }
         let to = match change {
             // Blocks hold no other numbers than their own.
             Change::Add(_) if blocks => Some(floats.unwrap_or(Dtype::F32)),
