@@ -5,6 +5,7 @@ import { readFile, stat } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import { basename, dirname, extname, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { Script } from 'node:vm'
 import { hubFiles } from './calibration/hub.ts'
 import {
   type DataFile,
@@ -37,11 +38,31 @@ export const nodeHost: Host = {
   data: (place) => (isAddress(place) ? Promise.resolve(addressFiles(place)) : localData(place)),
   folder: (place) => ({ store: fsStore(dirname(resolve(place))), file: basename(place) }),
   bundled: (name) => readFileLimited(fileURLToPath(new URL(`../data/${name}`, import.meta.url))),
+  within: (milliseconds, run) => runWithin(milliseconds, run),
   memory: () => process.memoryUsage.rss(),
   sha256() {
     const hash = createHash('sha256')
     return { update: (bytes) => void hash.update(bytes), hex: () => hash.digest('hex') }
   },
+}
+
+/** Name under which a script finds what it is to run. */
+const RUN = Symbol.for('lowbit.within')
+const CALL = new Script("globalThis[Symbol.for('lowbit.within')]()")
+
+/** A script can be stopped anywhere, inside a regular expression too. */
+function runWithin<T>(milliseconds: number, run: () => T): T {
+  const found: { value?: T } = {}
+  Reflect.set(globalThis, RUN, () => {
+    found.value = run()
+  })
+  try {
+    CALL.runInThisContext({ timeout: Math.ceil(milliseconds) })
+  } finally {
+    Reflect.deleteProperty(globalThis, RUN)
+  }
+  if (!('value' in found)) throw new LowbitError('internal', 'Nothing came of it')
+  return found.value
 }
 
 async function addressSource(place: string, reading: Reading): Promise<Source> {

@@ -62,6 +62,9 @@ export interface Reading extends Watching {
 /** Texts that ship with the package. */
 export type BundledText = 'calibration.txt' | 'eval.txt'
 
+/** Runs something; throws when it takes longer than so many milliseconds. */
+export type Within = <T>(milliseconds: number, run: () => T) => T
+
 /** The world around the facade. */
 export interface Host {
   /** Threads to compute with, unless the caller says otherwise. */
@@ -80,6 +83,8 @@ export interface Host {
   bundled(name: BundledText): Promise<Uint8Array>
   /** Starts a SHA-256 digest. */
   sha256(): Hash
+  /** Runs something to its end, or throws when its time is over; where a thread can do that. */
+  readonly within?: Within
   /** Bytes of memory of the process, where they can be known. */
   readonly memory?: () => number
 }

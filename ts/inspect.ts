@@ -22,8 +22,8 @@ interface Described {
   readonly format: string | null
   /** Why it cannot be followed. */
   readonly problem: string | null
-  /** Why the CPU or a GPU cannot run it; null where it can. Absent without a config. */
-  readonly runs?: { readonly cpu: string | null; readonly gpu: string | null }
+  /** Why the CPU or a GPU cannot run it; null where it can. */
+  readonly runs: { readonly cpu: string | null; readonly gpu: string | null }
   /** In the order of the request. */
   readonly tensors: readonly {
     readonly scheme: string | null
@@ -173,7 +173,7 @@ function loadsOf(format: string, { tensors, described }: Whole): readonly Loads[
   return enginesFor({ format, layers, ignored }).map((loads) => {
     const device = OWN[loads.engine]
     if (device === undefined) return loads
-    const why = problem ?? (runs ? runs[device] : 'there is no config.json')
+    const why = problem ?? runs[device]
     return why === null
       ? { engine: loads.engine, loads: 'yes' }
       : { engine: loads.engine, loads: 'no', note: why }

@@ -71,17 +71,19 @@ function architectureText({ architecture, modelType, sizes }: Inspection): strin
 
 function sizesText(sizes: ModelSizes): string {
   const { layers, hidden, heads, keyValueHeads, experts, vocabulary, context } = sizes
-  const parts: readonly (readonly [number | null, string])[] = [
-    [layers, 'layers'],
-    [hidden, 'hidden'],
-    [heads, 'heads'],
-    [keyValueHeads, 'key-value heads'],
-    [experts, 'experts'],
-    [vocabulary, 'tokens known'],
-    [context, 'tokens of context'],
+  const parts: readonly (readonly [string, number | null, string])[] = [
+    ['', layers, ' layers'],
+    ['hidden size ', hidden, ''],
+    ['', heads, ' heads'],
+    ['', keyValueHeads, ' key-value heads'],
+    ['', experts, ' experts'],
+    ['vocabulary ', vocabulary, ''],
+    ['context ', context, ''],
   ]
-  const said = parts.filter(([value]) => value !== null)
-  return said.map(([value, what]) => `${value?.toLocaleString('en')} ${what}`).join(', ')
+  const said = parts.filter(([, value]) => value !== null)
+  return said
+    .map(([before, value, after]) => before + value?.toLocaleString('en') + after)
+    .join(', ')
 }
 
 function kindsText({ kinds }: Inspection): string {
@@ -117,5 +119,7 @@ function plural(word: string, count: number): string {
 
 /** A stranger's text, without what would move the cursor or turn the writing round. */
 function shown(text: string): string {
-  return quote(text).slice(1, -1)
+  return quote(text)
+    .slice(1, -1)
+    .replaceAll(String.raw`\"`, '"')
 }
