@@ -40,7 +40,8 @@ export function fakeBinding(fake: Fake = {}): Binding {
       const weights = ({ shape }: Tensor) => shape.reduce((n, dim) => n * dim, 1)
       const plain = (t: Tensor) => ({ scheme: null, weights: weights(t), codes: false })
       const tensors = heard('describe', request).tensors.map(plain)
-      return JSON.stringify({ format: null, problem: null, tensors })
+      const runs = { cpu: null, gpu: null }
+      return JSON.stringify({ format: null, problem: null, runs, tensors })
     },
     async plan(request) {
       return JSON.stringify(planOf(heard('plan', request)))

@@ -26,6 +26,7 @@ mod measure;
 mod models;
 mod parse;
 mod placement;
+mod runs;
 mod sessions;
 mod shelf;
 mod tally;
