@@ -3,6 +3,8 @@ import { STRATEGIES } from './calibration/names.ts'
 import { type ErrorCode, LowbitError, nearest, quote } from './error.ts'
 import type {
   CalibrateOptions,
+  ClassifyOptions,
+  EmbedOptions,
   EvaluateOptions,
   GenerateOptions,
   LoadOptions,
@@ -115,6 +117,18 @@ const RULES = {
     signal: any,
     onUsage: any,
   } satisfies Rules<GenerateOptions>,
+  embed: {
+    ...watching,
+    normalize: flag,
+    pooling: choice('cls', 'mean', 'max', 'mean_sqrt_len_tokens', 'weightedmean', 'lasttoken'),
+    prompt: text,
+    truncate: flag,
+  } satisfies Rules<EmbedOptions>,
+  classify: {
+    ...watching,
+    scores: choice('softmax', 'sigmoid', 'none'),
+    truncate: flag,
+  } satisfies Rules<ClassifyOptions>,
   evaluate: {
     ...run,
     ...watching,
@@ -125,7 +139,14 @@ const RULES = {
 }
 
 /** The functions that take options. */
-export type OptionsOf = 'load' | 'quantize' | 'calibrate' | 'generate' | 'evaluate'
+export type OptionsOf =
+  | 'load'
+  | 'quantize'
+  | 'calibrate'
+  | 'generate'
+  | 'embed'
+  | 'classify'
+  | 'evaluate'
 
 /** Refuses unknown keys, naming the nearest, and values of the wrong kind or out of range. */
 export function checkOptions(name: OptionsOf, given: object): void {

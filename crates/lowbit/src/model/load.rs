@@ -6,6 +6,7 @@
 //! Pieces come in the order embedding, blocks, final norm, head or tail, so that a caller can place each
 //! on its device and drop the bytes before it reads the next.
 
+use super::arch::{self, Row};
 use super::config::Config;
 use super::head::{self, Head};
 use super::item::{Form, Item, Quantized};
@@ -196,7 +197,12 @@ impl Loader {
 
     fn items(&self, piece: usize) -> Vec<Item> {
         let arch = self.config.arch();
-        let of_row = |layer, row| self.stored(Item::of_row(&self.config, layer, row));
+        let of_row = |layer, row: &Row| {
+            let item = Item::of_row(&self.config, layer, row);
+            // Tables are looked up: like the embedding, they are always floats.
+            let table = matches!(row.kind, arch::Kind::Table { .. });
+            if table { item } else { self.stored(item) }
+        };
         match self.kinds().get(piece) {
             None => Vec::new(),
             Some(Kind::Embed) => vec![Item::vocabulary(&self.config, arch.embed)],

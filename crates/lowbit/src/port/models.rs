@@ -218,6 +218,7 @@ impl Loading {
             "weightBytes": p.weight_bytes(),
             "bitsPerWeight": p.tally.bits_per_weight(),
             "scheme": p.tally.scheme(),
+            "causal": config.encoder.is_none(),
             "tasks": tasks(&self.loader),
         });
         if let Some(gpu) = &p.gpu {
