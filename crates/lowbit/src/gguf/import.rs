@@ -107,7 +107,10 @@ pub fn open(
         Ok(factors) => factors,
         Err(step) => return Ok(step),
     };
-    import(&headers, &first.metadata, &factors, floats).map(|i| Step::Done(Box::new(i)))
+    match import(&headers, &first.metadata, &factors, floats) {
+        Ok(import) => Ok(Step::Done(Box::new(import))),
+        Err(error) => Err(error.at(files[0].name)),
+    }
 }
 
 /// The names of all files of a model; `index` when this one's name is no part of a series.

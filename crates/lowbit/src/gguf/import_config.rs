@@ -89,8 +89,15 @@ impl Model {
             fits.ok_or_else(|| bad(format!("{} is {found}", own(name))))
         };
         let layers = count("block_count")?;
-        if layers > 1 << 10 {
-            return Err(bad(format!("{} is {layers}", own("block_count"))));
+        let experts = count("expert_count")?;
+        // What `Config` allows: a stacked tensor is as many as it has experts.
+        for (name, found, most) in [
+            ("block_count", layers, 1 << 10),
+            ("expert_count", experts, 1 << 12),
+        ] {
+            if found > most {
+                return Err(bad(format!("{} is {found}", own(name))));
+            }
         }
         let heads = uniform(m, &own("attention.head_count"), layers)?.unwrap_or(0);
         let heads = usize::try_from(heads).unwrap_or(0).max(1);
@@ -106,7 +113,7 @@ impl Model {
             family: family(m, arch)?,
             layers,
             head_dim,
-            experts: count("expert_count")?,
+            experts,
             context: m.index(&own("context_length"))?.unwrap_or(0),
             arch: arch.into(),
         })

@@ -129,7 +129,7 @@ impl Weight {
     ///
     /// Codes of 2 and 3 bits take 4 bits here, and [`Weight::bytes`] counts them so. What cannot be
     /// multiplied as integers runs in `f32` whatever is asked for: tables, small floats, float
-    /// zeros, minimums, and inputs that are rounded to something else than 8-bit integers with one
+    /// zeros, minima of rounded inputs, and inputs that are rounded to something else than 8-bit integers with one
     /// scale per token; [`Packed::compute`] tells. The layout is the same for every `isa`.
     pub fn packed(matrix: &QuantizedMatrix, compute: Compute, isa: Isa) -> Result<Self> {
         let _ = isa;
@@ -139,8 +139,12 @@ impl Weight {
             Values::Table(m) => table(m, matrix),
             Values::Minifloat(m) => minifloat(m, matrix),
         };
-        let integers = matches!(packed.decode, Decode::Number)
-            && matches!(packed.zeros, Zeros::Centre(_) | Zeros::Int(_));
+        let zeros = match packed.zeros {
+            Zeros::Centre(_) | Zeros::Int(_) => true,
+            Zeros::Min(_) => matrix.inputs.is_none(),
+            Zeros::Float(_) => false,
+        };
+        let integers = matches!(packed.decode, Decode::Number) && zeros;
         let inputs = matrix.inputs.is_none_or(|inputs| {
             inputs.element == Element::Int && inputs.bits == 8 && inputs.group.is_none()
         });

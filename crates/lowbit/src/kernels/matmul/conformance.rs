@@ -108,8 +108,8 @@ fn quantized(
                 .map(|_| (random.bits() >> (32 - u32::from(bits))) as u8)
                 .collect(),
         ),
-        2 => Zero::Float(small),
-        _ => Zero::Min(small),
+        2 => Zero::Min(small),
+        _ => Zero::Float(small),
     };
     let values = Values::Integer(Integer {
         codes: Codes {
@@ -171,7 +171,7 @@ fn packed_f32(isa: Isa) {
 
 /// Packed matrices in int8 mode: equal bits.
 fn packed_int8(isa: Isa) {
-    for_quantized(2, |x, matrix, what| {
+    for_quantized(3, |x, matrix, what| {
         let w = Weight::packed(matrix, Compute::Int8, isa).unwrap();
         let found = product(isa, x, &w, what);
         assert_eq!(found, product(Isa::Scalar, x, &w, what), "{what}");

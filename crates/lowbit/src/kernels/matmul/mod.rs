@@ -12,8 +12,9 @@
 //! which sums in f64.
 //!
 //! **int8 mode.** Inputs are rounded per group ([`inputs`]), products of a group are summed as
-//! integers, groups are combined in order by one multiplication and one addition, never fused. The
-//! bits are the same on every instruction set and equal to [`scalar`]'s.
+//! integers, groups are combined in order by one multiplication and one addition, never fused; a
+//! minimum is taken away times the sum of the group's inputs. The bits are the same on every
+//! instruction set and equal to [`scalar`]'s.
 //!
 //! **Rounded inputs.** A matrix that says how its inputs are rounded ([`crate::matrix::Inputs`])
 //! rounds them first, in both modes to the same values ([`activations`]).

@@ -42,7 +42,8 @@ pub fn packed_int8(x: &Rounded, w: &Packed, y: &mut [f32]) {
                 let zero = match &w.zeros {
                     Zeros::Centre(z) => *z,
                     Zeros::Int(z) => i32::from(z[at][r % ROWS]),
-                    Zeros::Float(_) | Zeros::Min(_) => unreachable!("packed for f32"),
+                    Zeros::Min(_) => 0,
+                    Zeros::Float(_) => unreachable!("packed for f32"),
                 };
                 let mut sum = 0i32;
                 for k in g * w.group..(g + 1) * w.group {
@@ -50,6 +51,10 @@ pub fn packed_int8(x: &Rounded, w: &Packed, y: &mut [f32]) {
                 }
                 let scale = w.scales.get(at, r % ROWS) * x.scales[m * groups + g];
                 *y += scale * sum as f32;
+                if let Zeros::Min(min) = &w.zeros {
+                    let inputs = x.scales[m * groups + g] * x.sums[m * groups + g] as f32;
+                    *y -= min.get(at, r % ROWS) * inputs;
+                }
             }
         }
     }

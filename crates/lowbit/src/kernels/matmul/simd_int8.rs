@@ -162,14 +162,17 @@ unsafe fn start<S: Simd, const N: usize, const M: usize, const BITS: u8>(
                         }
                     }
                 }
-                Zeros::Float(_) | Zeros::Min(_) => unreachable!("packed for f32"),
+                // Minima are taken away from the sums of floats.
+                Zeros::Min(_) => *dots = [S::splat_i(sum.wrapping_mul(bias)); N],
+                Zeros::Float(_) => unreachable!("packed for f32"),
             }
         }
         dots
     }
 }
 
-/// `total += (s_w · s_x) · dots`: two products and a sum, each rounded, the same everywhere.
+/// `total += (s_w · s_x) · dots`, then `total −= min · (s_x · Σ codes)` where there are minima: each
+/// product and each sum rounded, the same everywhere.
 ///
 /// # Safety
 /// As [`run`]; group `g` exists.
@@ -185,9 +188,12 @@ unsafe fn combine<S: Simd, const N: usize, const M: usize>(
     let groups = job.w.groups;
     // SAFETY: the group and the rows exist.
     unsafe {
-        let mut x_scale = [S::splat(0.0); M];
-        for (j, scale) in x_scale.iter_mut().enumerate() {
-            *scale = S::splat(*job.x.scales.get_unchecked((m + j) * groups + g));
+        let (mut x_scale, mut x_sum) = ([S::splat(0.0); M], [S::splat(0.0); M]);
+        for j in 0..M {
+            let scale = *job.x.scales.get_unchecked((m + j) * groups + g);
+            let sum = *job.x.sums.get_unchecked((m + j) * groups + g);
+            x_scale[j] = S::splat(scale);
+            x_sum[j] = S::splat(scale * sum as f32);
         }
         for i in 0..N {
             let at = (panel + i / vectors::<S>()) * groups + g;
@@ -195,6 +201,12 @@ unsafe fn combine<S: Simd, const N: usize, const M: usize>(
             for j in 0..M {
                 let product = S::mul(S::mul(scale, x_scale[j]), S::float(dots[j][i]));
                 total[j][i] = S::add(total[j][i], product);
+            }
+            if let Zeros::Min(min) = &job.w.zeros {
+                let min = load_lanes::<S>(min, at, i % vectors::<S>());
+                for j in 0..M {
+                    total[j][i] = S::sub(total[j][i], S::mul(min, x_sum[j]));
+                }
             }
         }
     }
