@@ -25,6 +25,7 @@
 mod exact;
 mod feed;
 mod float;
+pub mod gguf;
 mod layouts;
 mod lora;
 pub mod plan;
