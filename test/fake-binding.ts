@@ -34,6 +34,8 @@ export function fakeBinding(fake: Fake = {}): Binding {
     catalog: async () => JSON.stringify(CATALOG),
     header: async (head, fileBytes) => JSON.stringify(headerOf(head, fileBytes)),
     index: async (text) => JSON.stringify(indexOf(text)),
+    ggufOpen: async () => fail('unsupported', 'the fake reads no GGUF'),
+    ggufRows: async () => fail('unsupported', 'the fake reads no GGUF'),
     async describe(request) {
       const weights = ({ shape }: Tensor) => shape.reduce((n, dim) => n * dim, 1)
       const plain = (t: Tensor) => ({ scheme: null, weights: weights(t), codes: false })

@@ -82,8 +82,6 @@ function refuseOther(path: string): void {
       remedy: 'save the model as safetensors',
     })
   }
-  if (kind === '.gguf')
-    throw new LowbitError('unsupported', 'GGUF is not read yet', { place: path })
 }
 
 async function readFileLimited(place: string): Promise<Uint8Array> {

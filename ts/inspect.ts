@@ -72,7 +72,7 @@ export async function inspectSource(binding: Binding, source: Source): Promise<I
   const parameters = described.tensors.reduce((sum, { weights }) => sum + weights, 0)
   return {
     place: checkpoint.place,
-    format: described.format ? `safetensors, ${described.format}` : 'safetensors',
+    format: [checkpoint.container, described.format].filter(Boolean).join(', '),
     problem: described.problem,
     architecture: architectureOf(config),
     modelType: typeof config['model_type'] === 'string' ? config['model_type'] : null,

@@ -3,6 +3,7 @@ import { STRATEGIES } from './calibration/names.ts'
 import { type ErrorCode, LowbitError, nearest, quote } from './error.ts'
 import type {
   CalibrateOptions,
+  ConvertOptions,
   EvaluateOptions,
   GenerateOptions,
   LoadOptions,
@@ -85,6 +86,23 @@ const RULES = {
     dryRun: flag,
     compareText: any,
   } satisfies Rules<QuantizeOptions>,
+  convert: {
+    ...watching,
+    out: any,
+    format: text,
+    scheme: text,
+    dtype: text,
+    scaleDtype: text,
+    observer: choice('minmax', 'mse'),
+    lora: any,
+    exact: flag,
+    threads: run.threads,
+    isa: text,
+    maxShardBytes: integer(1 << 16, Number.MAX_SAFE_INTEGER),
+    fresh: flag,
+    force: flag,
+    dryRun: flag,
+  } satisfies Rules<ConvertOptions>,
   calibrate: {
     ...watching,
     out: any,
@@ -125,7 +143,7 @@ const RULES = {
 }
 
 /** The functions that take options. */
-export type OptionsOf = 'load' | 'quantize' | 'calibrate' | 'generate' | 'evaluate'
+export type OptionsOf = 'load' | 'quantize' | 'convert' | 'calibrate' | 'generate' | 'evaluate'
 
 /** Refuses unknown keys, naming the nearest, and values of the wrong kind or out of range. */
 export function checkOptions(name: OptionsOf, given: object): void {

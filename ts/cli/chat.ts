@@ -24,7 +24,7 @@ export const registerChat: Register = (program, context) => {
     .command('chat')
     .summary('talk to a model')
     .description("Holds a conversation in the model's own chat format.")
-    .argument('<model>', 'folder, address or safetensors file')
+    .argument('<model>', 'folder, address, safetensors or GGUF file')
     .option('--system <text>', 'what the model is told first')
   addSamplingFlags(command)
     .addHelpText('after', EXAMPLES)

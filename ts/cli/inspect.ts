@@ -16,7 +16,7 @@ export const registerInspect: Register = (program, context) => {
     .command('inspect')
     .summary('show what a checkpoint holds')
     .description('Reads headers only: format, schemes, bits per weight, architecture, tensors.')
-    .argument('<model>', 'folder, address or safetensors file')
+    .argument('<model>', 'folder, address, safetensors or GGUF file')
     .option('--json', 'print everything as JSON')
     .addHelpText('after', EXAMPLES)
     .action((model: string, flags: { readonly json?: boolean }) => inspect(context, model, flags))

@@ -4,6 +4,7 @@ import { errorFrom, LowbitError } from '../error.ts'
 import { registerCalibrate } from './calibrate.ts'
 import { registerChat } from './chat.ts'
 import type { Context, Register } from './command.ts'
+import { registerConvert } from './convert.ts'
 import { registerDoctor } from './doctor.ts'
 import { registerEval } from './eval.ts'
 import { registerInspect } from './inspect.ts'
@@ -14,6 +15,7 @@ import { registerRun } from './run.ts'
 /** Every command, in the order of the help. */
 const COMMANDS: readonly Register[] = [
   registerQuantize,
+  registerConvert,
   registerCalibrate,
   registerRecipes,
   registerEval,

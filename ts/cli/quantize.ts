@@ -68,7 +68,7 @@ export const registerQuantize: Register = (program, context) => {
       'Quantizes a checkpoint. With nothing but -o: GPTQ, 4 bits in groups of 128, symmetric, in ' +
         'compressed-tensors, calibrated on a public-domain text that ships with the package.',
     )
-    .argument('<model>', 'folder, address or safetensors file')
+    .argument('<model>', 'folder, address, safetensors or GGUF file')
     .requiredOption('-o, --out <folder>', 'folder to write')
   addWhat(command)
   addCalibration(command)

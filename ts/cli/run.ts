@@ -39,7 +39,7 @@ export const registerRun: Register = (program, context) => {
     .command('run')
     .summary('generate text')
     .description('Generates text that follows a prompt and prints it while it comes.')
-    .argument('<model>', 'folder, address or safetensors file')
+    .argument('<model>', 'folder, address, safetensors or GGUF file')
     .requiredOption('-p, --prompt <text>', 'text to go on from')
   addSamplingFlags(command)
     .option('--json', 'print text and usage as JSON')

@@ -106,6 +106,30 @@ impl Binding {
     }
 
     #[napi]
+    pub fn gguf_open<'e>(
+        &self,
+        env: &'e Env,
+        request: String,
+        data: Vec<Uint8Array>,
+    ) -> Result<PromiseRaw<'e, Polled>> {
+        let (port, data) = (Arc::clone(&self.port), copies(&data));
+        let work = async move { port.gguf_open(&request, &data) };
+        promise(env, work, Polled::from)
+    }
+
+    #[napi]
+    pub fn gguf_rows<'e>(
+        &self,
+        env: &'e Env,
+        request: String,
+        stored: &[u8],
+    ) -> Result<PromiseRaw<'e, Uint8Array>> {
+        let (port, stored) = (Arc::clone(&self.port), stored.to_vec());
+        let work = async move { port.gguf_rows(&request, stored) };
+        promise(env, work, Uint8Array::new)
+    }
+
+    #[napi]
     pub fn describe<'e>(&self, env: &'e Env, request: String) -> Result<PromiseRaw<'e, String>> {
         let port = Arc::clone(&self.port);
         promise(env, async move { port.describe(&request) }, |json| json)

@@ -13,7 +13,7 @@
 //! Nothing here claims that bytes mean the same: what was written is decoded again and compared
 //! value by value (`remake.rs`).
 
-use super::target::How;
+use super::forecast::{block, groups};
 use crate::matrix::{
     Codes, Floats, Inputs, Integer, Minifloat, QuantizedMatrix, Scales, Table, Values, Zero,
 };
@@ -30,70 +30,10 @@ pub(super) struct Wanted {
     pub scheme: Scheme,
     /// Type of flat scales.
     pub scale_dtype: Dtype,
+    /// What stored scales are divided by, if they are (LLM.int8's row maxima).
+    pub over: Option<f32>,
     /// Whether columns may have groups in an order of their own, and must say so.
     pub by_index: bool,
-}
-
-/// What is known of the outcome before data are read; why it is not exact, or on what it depends.
-pub(super) fn forecast(from: &Scheme, to: &Scheme, (rows, cols): (usize, usize)) -> (How, String) {
-    let rounded = |why: String| (How::Rounded, why);
-    if from.element != to.element {
-        return rounded(format!("{from} has other values than {to}"));
-    }
-    if to.nested != from.nested && to.nested {
-        return rounded("scales are quantized themselves".into());
-    }
-    let mut depends = Vec::new();
-    match groups(block(from, rows, cols), block(to, rows, cols)) {
-        Some(true) => {}
-        Some(false) => depends.push("neighbouring groups share scale and zero point"),
-        None => return rounded("groups of one do not divide those of the other".into()),
-    }
-    if to.bits < from.bits {
-        depends.push("every code is small enough");
-    }
-    match (from.zero, to.zero) {
-        (ZeroPoint::Int, ZeroPoint::None) => depends.push("every zero point is in the middle"),
-        (ZeroPoint::Float, ZeroPoint::None | ZeroPoint::Int) => {
-            depends.push("every zero point is an integer in range");
-        }
-        _ => {}
-    }
-    match depends.is_empty() {
-        true => (How::Exact, String::new()),
-        false => (How::IfItFits, format!("if {}", depends.join(" and "))),
-    }
-}
-
-/// Rows and columns that share a scale.
-fn block(scheme: &Scheme, rows: usize, cols: usize) -> Option<(usize, usize)> {
-    match scheme.group {
-        Group::Tensor => Some((rows, cols)),
-        Group::Block { rows, cols } => Some((rows, cols)),
-        _ => scheme.group_cols(cols).ok().map(|n| (1, n)),
-    }
-}
-
-/// Whether groups are cut (true) or joined (false); none when neither.
-fn groups(from: Option<(usize, usize)>, to: Option<(usize, usize)>) -> Option<bool> {
-    let ((a, b), (c, d)) = (from?, to?);
-    if a.is_multiple_of(c) && b.is_multiple_of(d) {
-        return Some(true);
-    }
-    (c.is_multiple_of(a) && d.is_multiple_of(b)).then_some(false)
-}
-
-/// Whether the inputs of a module are rounded when it runs, as loaders see it.
-pub(super) fn inputs_differ(from: &Scheme, to: &Scheme) -> Option<&'static str> {
-    let is_static = |a: Option<Activations>| a.is_some_and(|a| !a.dynamic);
-    match (from.activations, to.activations) {
-        (a, b) if a == b => None,
-        (Some(_), None) => Some("inputs are not rounded any more when the model runs"),
-        _ if is_static(to.activations) => Some("the source has no scale for the inputs"),
-        _ => Some(
-            "inputs are rounded to 8 bits when the model runs, which the source did not ask for",
-        ),
-    }
 }
 
 /// The same matrix in the form that `wanted` asks for; the reason when its values do not fit.
@@ -143,7 +83,10 @@ fn integer(m: &Integer, (rows, cols): (usize, usize), wanted: &Wanted) -> Fit<In
     Ok(Integer {
         codes: recode(&m.codes, cols, to.bits, shift)?,
         group,
-        scales: Scales::Flat(flat(&m.scales, &pick, wanted.scale_dtype)?),
+        scales: match wanted.over {
+            Some(divisor) => divided(&m.scales, &pick, divisor)?,
+            None => Scales::Flat(flat(&m.scales, &pick, wanted.scale_dtype)?),
+        },
         zero,
         group_of_col: match &m.group_of_col {
             None if wanted.by_index => Some((0..cols).map(|j| (j / group) as u32).collect()),
@@ -237,6 +180,27 @@ fn flat(scales: &Scales, pick: &Regroup, dtype: Dtype) -> Fit<Floats> {
         None => Ok(floats),
         Some(_) => Err(format!("a scale is beyond {}", dtype.name())),
     }
+}
+
+/// Scales as numbers over one divisor: those that give the same quotients, where there are any.
+fn divided(scales: &Scales, pick: &Regroup, divisor: f32) -> Fit<Scales> {
+    if let (Scales::Divided { divisor: own, .. }, true) = (scales, pick.same())
+        && *own == divisor
+    {
+        return Ok(scales.clone());
+    }
+    let values: Vec<f32> = (0..scales.len()).map(|i| scales.get(i)).collect();
+    let mut values = pick.take(&values)?;
+    for value in &mut values {
+        let near = *value * divisor;
+        let tried = [near, near.next_up(), near.next_down()];
+        let same = tried.into_iter().find(|v| *v / divisor == *value);
+        *value = same.unwrap_or(near);
+    }
+    Ok(Scales::Divided {
+        values: Floats::F32(values),
+        divisor,
+    })
 }
 
 /// What the codes of an element stand for.

@@ -9,6 +9,7 @@
 //! without a factor (`modules_to_save`, biases) replaces the one of its name. Source: PEFT,
 //! `tuners/lora/{config,layer}.py`, `utils/save_and_load.py`; arXiv 2106.09685, 2312.03732.
 
+use super::peft::{Role, is_embedding, pattern, patterns, refuse, role, wrong};
 use super::request::Adapter;
 use super::source::{Logical, Stored};
 use crate::cpu::Cpu;
@@ -17,7 +18,6 @@ use crate::job::request::infos;
 use crate::model::load::TensorInfo;
 use crate::tensor::{Dtype, checked_bytes, f32_from};
 use regex_lite::Regex;
-use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// What tensors of an adapter are asked for by.
@@ -77,25 +77,6 @@ impl Factors {
         });
     }
 }
-
-/// Settings that change what a merge is, and the values with which they change nothing.
-const REFUSED: &[(&str, &str)] = &[
-    ("use_dora", "DoRA, which scales the merged weights anew"),
-    ("lora_bias", "biases of factors"),
-    ("layer_replication", "replicated layers"),
-    ("target_parameters", "factors of parameters outside linears"),
-    ("trainable_token_indices", "single trained tokens"),
-    (
-        "megatron_config",
-        "factors that are cut for several devices",
-    ),
-    ("use_qalora", "factors over groups of inputs"),
-    ("alora_invocation_tokens", "adapters that wait for a text"),
-    ("arrow_config", "routed adapters"),
-];
-
-/// First values of factors that leave the weights of the base model alone.
-const STARTS: &[&str] = &["gaussian", "eva", "orthogonal", "true", "false"];
 
 /// An adapter without its data.
 #[derive(Debug)]
@@ -258,44 +239,6 @@ fn floats(info: &TensorInfo, bytes: &[u8]) -> Result<Vec<f32>> {
     }
 }
 
-/// What a tensor of an adapter is, with the module or tensor of the model that it is for.
-enum Role {
-    A(String),
-    B(String),
-    Whole(String),
-}
-
-/// Endings of factors, and whether they are A.
-const FACTORS: &[(&str, bool)] = &[
-    (".lora_A.weight", true),
-    (".lora_B.weight", false),
-    (".lora_embedding_A", true),
-    (".lora_embedding_B", false),
-];
-
-fn is_embedding(name: &str) -> bool {
-    name.ends_with(".lora_embedding_A")
-}
-
-fn role(name: &str) -> Result<Role> {
-    let own = name.strip_prefix("base_model.model.").unwrap_or(name);
-    for (ending, is_a) in FACTORS {
-        if let Some(module) = own.strip_suffix(ending) {
-            let module = module.to_owned();
-            return Ok(if *is_a {
-                Role::A(module)
-            } else {
-                Role::B(module)
-            });
-        }
-    }
-    if own.contains(".lora_") {
-        let what = format!("tensor {name:?} is no factor of a plain LoRA");
-        return Err(wrong(Code::Unsupported, what).remedy("merge the adapter with PEFT first"));
-    }
-    Ok(Role::Whole(own.replace(".base_layer.", ".")))
-}
-
 fn find(index: &BTreeMap<String, usize>, name: &str) -> Result<usize> {
     index.get(name).copied().ok_or_else(|| {
         let what = format!("it changes {name:?}, which the model does not have");
@@ -318,54 +261,4 @@ fn replace(tensor: &mut Logical, own: &TensorInfo) -> Result<()> {
     tensor.stored = Stored::Plain(format!("{PREFIX}{}", own.name));
     tensor.edit = (own.dtype != tensor.dtype).then_some(Edit::Replace(own.dtype));
     Ok(())
-}
-
-fn refuse(config: &Value) -> Result<()> {
-    let kind = config["peft_type"].as_str().unwrap_or("LORA");
-    if kind != "LORA" {
-        let error = wrong(Code::Unsupported, format!("peft_type {kind:?}"));
-        return Err(error.remedy("expected LORA"));
-    }
-    for (key, what) in REFUSED {
-        let value = &config[key];
-        let empty = value.as_array().is_some_and(Vec::is_empty)
-            || value.as_object().is_some_and(serde_json::Map::is_empty);
-        if !(value.is_null() || value == false || empty) {
-            let error = wrong(Code::Unsupported, format!("{key}: {what}"));
-            return Err(error.remedy("merge the adapter with PEFT first"));
-        }
-    }
-    let start = &config["init_lora_weights"];
-    let start = start
-        .as_str()
-        .map_or_else(|| start.to_string(), str::to_lowercase);
-    if start != "null" && !STARTS.contains(&&*start) {
-        let what = format!("init_lora_weights {start:?} changed the weights of its base");
-        let error = wrong(Code::Unsupported, what);
-        return Err(
-            error.remedy("save the adapter converted to LoRA, as PEFT's documentation says")
-        );
-    }
-    Ok(())
-}
-
-/// Patterns over the ends of module names, as PEFT matches them, with a number each.
-fn patterns(value: &Value) -> Result<Vec<(Regex, f64)>> {
-    let pairs = value.as_object().into_iter().flatten();
-    pairs
-        .map(|(key, number)| {
-            let bad = || wrong(Code::Config, format!("pattern {key:?} with {number}"));
-            let regex = Regex::new(&format!("^(?:.*\\.)?(?:{key})$")).map_err(|_| bad())?;
-            Ok((regex, number.as_f64().ok_or_else(bad)?))
-        })
-        .collect()
-}
-
-fn pattern(patterns: &[(Regex, f64)], module: &str) -> Option<f64> {
-    let found = patterns.iter().find(|(regex, _)| regex.is_match(module));
-    found.map(|(_, number)| *number)
-}
-
-fn wrong(code: Code, what: String) -> Error {
-    Error::new(code, what).at("the adapter")
 }

@@ -9,11 +9,13 @@
 //! | file          | what                                                                           |
 //! | ------------- | ------------------------------------------------------------------------------ |
 //! | `request.rs`  | what the facade sends: `"kind": "convert"` among the port's plan and job calls |
-//! | `source.rs`   | the checkpoint: tensors by the model's names, plain or quantized               |
-//! | `lora.rs`     | an adapter that is merged on the way                                           |
+//! | `source.rs`   | the checkpoint: tensors by the model's names, plain or quantized (`sizes.rs`)  |
+//! | `lora.rs`     | an adapter that is merged on the way; what PEFT writes is in `peft.rs`         |
 //! | `target.rs`   | the trait of what is made: files, wants, and the bytes of each                 |
 //! | `targets.rs`  | the table of formats                                                           |
-//! | `layouts.rs`  | target: quantized safetensors in any layout; `exact.rs` says what fits         |
+//! | `layouts.rs`  | target: quantized safetensors in any layout, planned in `planning.rs`          |
+//! | `assign.rs`   | the scheme that each module gets                                               |
+//! | `exact.rs`    | a matrix in the form of another scheme; `forecast.rs` tells before reading     |
 //! | `remake.rs`   | one matrix of it: refitted, compared, else rounded                             |
 //! | `float.rs`    | target: plain floats                                                           |
 //! | `feed.rs`     | brings each want its tensor: reads, decodes, widens, merges                    |
@@ -22,16 +24,21 @@
 //! A matrix is *exact* when every value is, as f32, what it was; anything else says so before and
 //! after.
 
+mod assign;
 mod exact;
 mod feed;
 mod float;
+mod forecast;
 pub mod gguf;
 mod layouts;
 mod lora;
+mod peft;
 pub mod plan;
+mod planning;
 mod remake;
 pub mod report;
 pub mod request;
+mod sizes;
 pub mod source;
 pub mod target;
 mod targets;

@@ -93,3 +93,22 @@ impl Adapter {
         model_sha256(&self.config, &self.tensors)
     }
 }
+
+#[cfg(test)]
+impl Request {
+    /// A request about nothing.
+    pub(super) fn of_options(options: Options) -> Self {
+        Self {
+            kind: "convert".into(),
+            config: Value::Null,
+            tensors: Vec::new(),
+            options,
+            adapter: None,
+            journal: Vec::new(),
+            isa: None,
+            threads: None,
+            max_shard_bytes: None,
+            identities: BTreeMap::new(),
+        }
+    }
+}

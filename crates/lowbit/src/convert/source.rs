@@ -7,12 +7,12 @@
 //! ```
 
 use super::lora::{Edit, Lora};
+use super::sizes;
 use crate::error::{Code, Error, Result};
 use crate::job::request::{TensorEntry, infos};
 use crate::layout::{self, Layout, Resolver};
 use crate::model::config::Config;
 use crate::model::load::{self, Loader, TensorInfo};
-use crate::model::weights;
 use crate::scheme::Scheme;
 use crate::tensor::{Dtype, checked_bytes};
 use serde_json::Value;
@@ -54,6 +54,16 @@ pub struct Logical {
 }
 
 impl Logical {
+    pub(super) fn new(name: &str, dtype: Dtype, shape: &[usize], stored: Stored) -> Self {
+        Self {
+            name: name.into(),
+            dtype,
+            shape: shape.to_vec(),
+            stored,
+            edit: None,
+        }
+    }
+
     /// The module: the name without `.weight`.
     pub fn module(&self) -> &str {
         self.name.strip_suffix(".weight").unwrap_or(&self.name)
@@ -133,7 +143,7 @@ impl Source {
         lengths.extend(lora.iter().flat_map(Lora::lengths));
         let resolver = layout::detect(config)?;
         let model = model(config, &infos)?;
-        let shapes = model.as_ref().map(shapes).unwrap_or_default();
+        let shapes = model.as_ref().map(sizes::known).unwrap_or_default();
         let mut source = Self {
             tensors: Vec::new(),
             config: config.clone(),
@@ -145,6 +155,16 @@ impl Source {
             lora.apply(&mut source.tensors)?;
         }
         Ok(source)
+    }
+
+    #[cfg(test)]
+    pub(super) fn of(config: &Value, tensors: Vec<Logical>) -> Self {
+        Self {
+            tensors,
+            config: config.clone(),
+            model: None,
+            lengths: BTreeMap::new(),
+        }
     }
 
     /// Length of a tensor of the files, for answers to be checked against.
@@ -187,13 +207,8 @@ impl Source {
         for info in &infos {
             let found = resolver.and_then(|r| matrix(r, &names, &info.name));
             let Some((module, layout, scheme, parts)) = found else {
-                all.push(Logical {
-                    name: info.name.clone(),
-                    dtype: info.dtype,
-                    shape: info.shape.clone(),
-                    stored: Stored::Plain(info.name.clone()),
-                    edit: None,
-                });
+                let stored = Stored::Plain(info.name.clone());
+                all.push(Logical::new(&info.name, info.dtype, &info.shape, stored));
                 continue;
             };
             // The matrix stands where the first of its tensors is.
@@ -207,14 +222,14 @@ impl Source {
                 parts: parts.into_iter().cloned().collect(),
             };
             let known = shapes.get(&module).copied();
-            let (rows, cols) = known.map_or_else(|| shape_of(&module, &quantized), Ok)?;
-            all.push(Logical {
-                name: format!("{module}.weight"),
-                dtype: self.float_dtype(),
-                shape: vec![rows, cols],
-                stored: Stored::Matrix(quantized),
-                edit: None,
-            });
+            let (rows, cols) = known.map_or_else(|| sizes::of_parts(&module, &quantized), Ok)?;
+            let (name, dtype) = (format!("{module}.weight"), self.float_dtype());
+            all.push(Logical::new(
+                &name,
+                dtype,
+                &[rows, cols],
+                Stored::Matrix(quantized),
+            ));
         }
         Ok(all)
     }
@@ -243,17 +258,6 @@ fn model(config: &Value, infos: &[TensorInfo]) -> Result<Option<Config>> {
     }
 }
 
-/// Outputs and inputs of every linear by module.
-fn shapes(model: &Config) -> BTreeMap<String, (usize, usize)> {
-    let blocks = 0..model.layers;
-    let linears = blocks.flat_map(|block| weights::linears(model, block));
-    let head = (model.arch().head.into(), (model.vocabulary, model.hidden));
-    linears
-        .map(|l| (l.module, (l.rows, l.cols)))
-        .chain([head])
-        .collect()
-}
-
 type Found = (String, &'static dyn Layout, Scheme, Vec<String>);
 
 /// The quantized matrix that a tensor belongs to: module, layout, scheme, names of its tensors.
@@ -275,49 +279,4 @@ fn matrix(resolver: &Resolver, names: &BTreeSet<String>, name: &str) -> Option<F
     let beside = present.iter().any(|name| !name.ends_with(".weight"));
     let quantized = beside && rule.layout.is_quantized(&present);
     quantized.then(|| (module.to_owned(), rule.layout, rule.scheme, present))
-}
-
-/// Outputs and inputs of a matrix from the shapes of its tensors: the one pair under which the
-/// layout would write them so.
-fn shape_of(module: &str, q: &Quantized) -> Result<(usize, usize)> {
-    let bits = usize::from(q.scheme.bits);
-    let sizes: BTreeSet<usize> = q.parts.iter().flat_map(|p| p.shape.clone()).collect();
-    let scaled = |n: &usize| [*n, 2 * n, 8 * n, 32 * n / bits, n * group(&q.scheme)];
-    let sizes: BTreeSet<usize> = sizes.iter().flat_map(scaled).filter(|n| *n > 0).collect();
-    let mut found = BTreeSet::new();
-    for rows in &sizes {
-        for cols in &sizes {
-            let shape = (*rows, *cols);
-            let fits = q.layout.divides(&q.scheme, shape.0, shape.1).is_ok();
-            if fits && writes_so(module, q, shape) {
-                found.insert(shape);
-            }
-        }
-    }
-    match found.into_iter().collect::<Vec<_>>()[..] {
-        [shape] => Ok(shape),
-        _ => {
-            let what = "the size of the matrix is not to be told from its tensors";
-            Err(Error::new(Code::Shape, what)
-                .at(format!("{module:?} of an unknown architecture"))
-                .remedy("convert a model of a known architecture"))
-        }
-    }
-}
-
-fn group(scheme: &Scheme) -> usize {
-    match scheme.group {
-        crate::scheme::Group::Run(n) | crate::scheme::Group::Flat(n) => n,
-        _ => 1,
-    }
-}
-
-fn writes_so(module: &str, q: &Quantized, shape: (usize, usize)) -> bool {
-    let planned = q
-        .layout
-        .outputs(module, &q.scheme, shape, Dtype::F32, false);
-    planned.iter().all(|p| {
-        let found = q.parts.iter().find(|t| t.name == p.name);
-        found.is_some_and(|t| t.shape == p.shape)
-    })
 }

@@ -23,10 +23,10 @@ pub struct Sizes {
 }
 
 /// Names of one value in the configs of different families, the first that is there.
-type Names = &'static [&'static str];
+pub(super) type Names = &'static [&'static str];
 
 /// Keys that all families have: name, where config.json has it, whether it is a float.
-const KEYS: &[(&str, Names, bool)] = &[
+pub(super) const KEYS: &[(&str, Names, bool)] = &[
     ("context_length", &["max_position_embeddings"], false),
     ("embedding_length", &["hidden_size"], false),
     ("feed_forward_length", &["intermediate_size"], false),
@@ -40,14 +40,14 @@ const KEYS: &[(&str, Names, bool)] = &[
 ];
 
 /// Keys that are written when the config has them.
-const OPTIONAL: &[(&str, Names)] = &[
+pub(super) const OPTIONAL: &[(&str, Names)] = &[
     ("attention.key_length", &["head_dim"]),
     ("attention.value_length", &["head_dim"]),
     ("expert_count", EXPERTS),
     ("expert_used_count", &["num_experts_per_tok"]),
 ];
 
-const EXPERTS: Names = &["num_local_experts", "num_experts", "n_routed_experts"];
+pub(super) const EXPERTS: Names = &["num_local_experts", "num_experts", "n_routed_experts"];
 
 pub(super) fn missing(what: String) -> Error {
     Error::new(Code::Config, what).at("config.json")

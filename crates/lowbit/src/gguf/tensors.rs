@@ -4,14 +4,14 @@ use super::family::Family;
 use crate::error::{Code, Error, Result};
 
 /// Modules outside the blocks.
-const OUTSIDE: &[(&str, &str)] = &[
+pub(super) const OUTSIDE: &[(&str, &str)] = &[
     ("model.embed_tokens", "token_embd"),
     ("model.norm", "output_norm"),
     ("lm_head", "output"),
 ];
 
 /// Modules inside a block, `{}` for the number of an expert.
-const BLOCK: &[(&str, &str)] = &[
+pub(super) const BLOCK: &[(&str, &str)] = &[
     ("input_layernorm", "attn_norm"),
     ("self_attn.q_proj", "attn_q"),
     ("self_attn.k_proj", "attn_k"),
@@ -93,7 +93,7 @@ pub enum Change {
 }
 
 /// A number in a name; `name` when it is not below `end`, so that no arithmetic with it can wrap.
-fn number(text: &str, end: usize, name: &str) -> Result<usize> {
+pub(super) fn number(text: &str, end: usize, name: &str) -> Result<usize> {
     let plain = text.len() <= 6 && text.bytes().all(|b| b.is_ascii_digit());
     let found = plain.then(|| text.parse().ok()).flatten();
     found.filter(|n| *n < end).ok_or_else(|| {

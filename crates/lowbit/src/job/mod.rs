@@ -43,7 +43,7 @@ pub mod size;
 pub(crate) mod step;
 mod survey;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod transforms;
 mod warn;
 

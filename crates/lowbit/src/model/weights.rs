@@ -3,7 +3,7 @@
 use super::arch::{Kind, Policy, Row};
 use super::config::Config;
 use super::ops::Part;
-use super::{Block, Slotted, Stored};
+use super::{Block, Slotted, Stored, blocks};
 use crate::error::{Code, Error, Result};
 use crate::layout::Layout;
 use crate::scheme::Scheme;
@@ -236,7 +236,7 @@ impl Item {
             Form::Matrix { rows, cols, bias } => (rows, cols, bias),
         };
         let weight = match &self.quantized {
-            None => Stored::Dense(self.take("weight", tensors)?),
+            None => blocks::stored(self.take("weight", tensors)?, cols)?,
             Some(quantized) => {
                 let parts: Vec<_> = tensors.take(quantized.parts.len()).collect();
                 let decoded = quantized
@@ -288,8 +288,8 @@ impl Needed {
     }
 }
 
-/// All values of a small tensor: norms and biases.
-fn floats(tensor: &Tensor) -> Result<Vec<f32>> {
+/// All values of a tensor: norms and biases, and blocks that have no other form.
+pub(super) fn floats(tensor: &Tensor) -> Result<Vec<f32>> {
     let floats = tensor.view().and_then(|t| t.to_f32());
     floats.map_err(|e| e.at(format!("tensor {:?}", tensor.name)))
 }

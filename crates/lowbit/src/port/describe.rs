@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::layout::{self, Resolver};
 use crate::model::load::TensorInfo;
 use crate::scheme::Scheme;
-use crate::tensor::checked_bytes;
+use crate::tensor::{Dtype, checked_bytes};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,9 +37,9 @@ pub(super) fn describe(request: &str) -> Result<String> {
         let found = parts.get(&*info.name);
         let count = info.shape.iter().product::<usize>() as u64;
         Ok(json!({
-            "scheme": found.map(|part| part.scheme.to_string()),
+            "scheme": blocks(info).or(found.map(|part| part.scheme.to_string())),
             "weights": found.map_or(Ok(count), |part| part.weights(info))?,
-            "codes": found.is_some_and(|part| part.codes),
+            "codes": found.is_some_and(|part| part.codes) || blocks(info).is_some(),
         }))
     };
     let rows = infos.iter().map(row).collect::<Result<Vec<_>>>()?;
@@ -49,6 +49,14 @@ pub(super) fn describe(request: &str) -> Result<String> {
         .or(config["quant_method"].as_str());
     let format = named.or(resolver.as_ref().map(|r| r.layout.name()));
     Ok(json!({ "format": format, "problem": problem, "tensors": rows }).to_string())
+}
+
+/// Blocks are codes and scales in one; the name of their type says all.
+fn blocks(info: &TensorInfo) -> Option<String> {
+    match info.dtype {
+        Dtype::Blocks(ty) => Some(ty.name.into()),
+        _ => None,
+    }
 }
 
 /// A tensor of a quantized matrix.
