@@ -29,6 +29,7 @@ mod exact;
 mod feed;
 mod float;
 mod forecast;
+pub mod gguf;
 mod layouts;
 mod lora;
 mod peft;

@@ -157,6 +157,9 @@ fn identity(request: &Request) -> Identity {
     if let Some(adapter) = &request.adapter {
         facts.push(("adapter".into(), adapter.fingerprint()));
     }
+    if let Some(gguf) = &request.gguf {
+        facts.push(("gguf".into(), gguf.fingerprint()));
+    }
     for (file, identity) in &request.identities {
         facts.push((format!("source file {file:?}"), identity.clone()));
     }
