@@ -40,6 +40,7 @@ pub mod report;
 pub mod request;
 mod sizes;
 pub mod source;
+mod stored;
 pub mod target;
 mod targets;
 #[cfg(test)]

@@ -104,6 +104,7 @@ impl Request {
             tensors: Vec::new(),
             options,
             adapter: None,
+            gguf: None,
             journal: Vec::new(),
             isa: None,
             threads: None,
