@@ -29,6 +29,7 @@ const ARITY: Readonly<Record<keyof Binding, number>> = {
   sessionPush: 2,
   sessionNext: 1,
   logits: 2,
+  encode: 3,
   score: 3,
   close: 1,
 }

@@ -40,7 +40,8 @@ export function fakeBinding(fake: Fake = {}): Binding {
       const weights = ({ shape }: Tensor) => shape.reduce((n, dim) => n * dim, 1)
       const plain = (t: Tensor) => ({ scheme: null, weights: weights(t), codes: false })
       const tensors = heard('describe', request).tensors.map(plain)
-      return JSON.stringify({ format: null, problem: null, tensors })
+      const runs = { cpu: null, gpu: null }
+      return JSON.stringify({ format: null, problem: null, runs, tensors })
     },
     async plan(request) {
       return JSON.stringify(planOf(heard('plan', request)))
@@ -83,6 +84,10 @@ export function fakeBinding(fake: Fake = {}): Binding {
       return JSON.stringify({ token })
     },
     logits: async (_model, tokens) => new Float32Array(tokens.length * (fake.vocabulary ?? 4096)),
+    async encode(_model, request) {
+      const { lengths } = JSON.parse(request)
+      return Float32Array.from({ length: 2 * lengths.length }, (_, i) => lengths[i >> 1])
+    },
     score: async (_model, reference, tokens): Promise<Scored> => {
       const positions = tokens.length - 1
       const other = reference === 0 ? {} : { referenceNll: positions, sameTop: positions / 2 }
@@ -107,6 +112,8 @@ const INFO = {
   weightBytes: 1,
   bitsPerWeight: 16,
   scheme: null,
+  causal: true,
+  tasks: ['generate', 'embed', 'classify'],
 }
 
 const CATALOG = {

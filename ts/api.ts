@@ -10,7 +10,7 @@ import type { ConvertReport } from './convert/report.ts'
 import { errorFrom } from './error.ts'
 import { type Evaluation, evaluateModel } from './evaluate/evaluate.ts'
 import { withTexts } from './gguf.ts'
-import type { Host, Source } from './host.ts'
+import type { Host, Reading, Source } from './host.ts'
 import { inspectSource, type Inspection } from './inspect.ts'
 import { loadModel, type Model } from './model.ts'
 import { checkOptions } from './option-rules.ts'
@@ -28,7 +28,7 @@ import { PRESETS } from './recipe/presets.ts'
 import type { Store } from './store/store.ts'
 import { textOf } from './bytes.ts'
 
-/** A model's folder, its address, one safetensors or GGUF file, or a store. */
+/** A model's folder, address or file, its name on the hub (`owner/name@revision`), or a store. */
 export type Place = string | Store
 
 /** What this build can do, as the core says. */
@@ -120,28 +120,35 @@ export interface Lowbit {
 
 /** Joins a binding and a host to the functions of this package. */
 export function createApi(binding: Binding, host: Host): Lowbit {
-  const source = async (place: Place): Promise<Source> =>
-    typeof place === 'string' ? host.source(place) : { store: place }
+  const source = async (place: Place, reading: Reading = {}): Promise<Source> =>
+    typeof place === 'string' ? host.source(place, reading) : { store: place }
 
   const load: Lowbit['load'] = async (place, options = {}) => {
     checkOptions('load', options)
-    return loadModel(binding, host, await source(place), options)
+    return loadModel(binding, host, await source(place, options), options)
   }
 
   const api: Lowbit = {
     load,
-    quantize: async (place, options) => quantizeModel(binding, host, await source(place), options),
+    async quantize(place, options) {
+      checkOptions('quantize', options)
+      // A plan reads headers only.
+      const from = await source(place, { ...options, headers: options.dryRun })
+      return quantizeModel(binding, host, from, options)
+    },
     async convert(place, options) {
       const { lora } = options
-      const adapter = lora === undefined ? undefined : await source(lora)
-      return convertModel({ binding, host }, await source(place), options, adapter)
+      const adapter = lora === undefined ? undefined : await source(lora, options)
+      const from = await source(place, { ...options, headers: options.dryRun })
+      return convertModel({ binding, host }, from, options, adapter)
     },
     async calibrate(sources, options = {}) {
       const { model, signal } = options
       // What cleans and tells languages is loaded by those who need it.
       const { makeSet } = await import('./calibration/calibrate.ts')
       const parts = { host, version: (await catalogOf(binding)).version }
-      const named = model === undefined ? undefined : await withTexts(binding, await source(model))
+      const named =
+        model === undefined ? undefined : await withTexts(binding, await source(model, options))
       const opened = named && {
         source: named,
         load: () => load(model ?? '', { compute: 'f32', device: 'cpu', signal }),
@@ -149,7 +156,7 @@ export function createApi(binding: Binding, host: Host): Lowbit {
       const made = { ...parts, ...(opened ? { model: opened } : {}) }
       return makeSet(made, sourceList(sources), options)
     },
-    inspect: async (place) => inspectSource(binding, await source(place)),
+    inspect: async (place) => inspectSource(binding, await source(place, { headers: true })),
     async evaluate(model, options = {}) {
       checkOptions('evaluate', options)
       const loaded: Model[] = []

@@ -3,7 +3,7 @@
  * of every tensor. No tensor is read here.
  */
 import type { Binding } from './binding.ts'
-import { type Json, objectOf, textOf } from './bytes.ts'
+import { checkValues, type Json, objectOf, textOf } from './bytes.ts'
 import { errorFrom, LowbitError, quote } from './error.ts'
 import { findGguf, type GgufOptions, openGguf, readRestored, type Restored } from './gguf.ts'
 import type { Source } from './host.ts'
@@ -164,7 +164,9 @@ export function requestText(checkpoint: Checkpoint, rest: Json): string {
 async function readConfig(store: Store): Promise<{ text: string; json: Json }> {
   const place = `${store.place}/config.json`
   const text = textOf(await readLimited(store, 'config.json', CONFIG_BYTES_MAX), 'config', place)
-  return { text, json: objectOf(text, 'config', place) }
+  const json = objectOf(text, 'config', place)
+  checkValues(json, 'config', place)
+  return { text, json }
 }
 
 /** The one file of tensors, or nothing when an index names them; transformers looks in this order. */

@@ -3,7 +3,9 @@ import { STRATEGIES } from './calibration/names.ts'
 import { type ErrorCode, LowbitError, nearest, quote } from './error.ts'
 import type {
   CalibrateOptions,
+  ClassifyOptions,
   ConvertOptions,
+  EmbedOptions,
   EvaluateOptions,
   GenerateOptions,
   LoadOptions,
@@ -133,6 +135,18 @@ const RULES = {
     signal: any,
     onUsage: any,
   } satisfies Rules<GenerateOptions>,
+  embed: {
+    ...watching,
+    normalize: flag,
+    pooling: choice('cls', 'mean', 'max', 'mean_sqrt_len_tokens', 'weightedmean', 'lasttoken'),
+    prompt: text,
+    truncate: flag,
+  } satisfies Rules<EmbedOptions>,
+  classify: {
+    ...watching,
+    scores: choice('softmax', 'sigmoid', 'none'),
+    truncate: flag,
+  } satisfies Rules<ClassifyOptions>,
   evaluate: {
     ...run,
     ...watching,
@@ -143,7 +157,15 @@ const RULES = {
 }
 
 /** The functions that take options. */
-export type OptionsOf = 'load' | 'quantize' | 'convert' | 'calibrate' | 'generate' | 'evaluate'
+export type OptionsOf =
+  | 'load'
+  | 'quantize'
+  | 'convert'
+  | 'calibrate'
+  | 'generate'
+  | 'embed'
+  | 'classify'
+  | 'evaluate'
 
 /** Refuses unknown keys, naming the nearest, and values of the wrong kind or out of range. */
 export function checkOptions(name: OptionsOf, given: object): void {

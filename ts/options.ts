@@ -217,6 +217,26 @@ export interface GenerateOptions {
   readonly onUsage?: ((usage: Usage) => void) | undefined
 }
 
+/** Options of `Model.embed`; the defaults are those of the files beside the model. */
+export interface EmbedOptions extends Watching {
+  /** Divide vectors by their length. */
+  readonly normalize?: boolean | undefined
+  /** `cls`, `mean`, `max`, `lasttoken`; without files, `mean` in encoders, else `lasttoken`. */
+  readonly pooling?: string | undefined
+  /** Name of a prompt of the model that is put in front of the texts. */
+  readonly prompt?: string | undefined
+  /** Cut texts that are too long; else they throw `context`. Default true. */
+  readonly truncate?: boolean | undefined
+}
+
+/** Options of `Model.classify`. */
+export interface ClassifyOptions extends Watching {
+  /** How scores are made; by `problem_type` and the number of labels otherwise. */
+  readonly scores?: 'softmax' | 'sigmoid' | 'none' | undefined
+  /** Cut texts that are too long; else they throw `context`. Default true. */
+  readonly truncate?: boolean | undefined
+}
+
 /** What a generation used. */
 export interface Usage {
   readonly promptTokens: number

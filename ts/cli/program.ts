@@ -3,9 +3,11 @@ import { Command, CommanderError } from 'commander'
 import { errorFrom, LowbitError } from '../error.ts'
 import { registerCalibrate } from './calibrate.ts'
 import { registerChat } from './chat.ts'
+import { registerClassify } from './classify.ts'
 import type { Context, Register } from './command.ts'
 import { registerConvert } from './convert.ts'
 import { registerDoctor } from './doctor.ts'
+import { registerEmbed } from './embed.ts'
 import { registerEval } from './eval.ts'
 import { registerInspect } from './inspect.ts'
 import { registerQuantize } from './quantize.ts'
@@ -21,6 +23,8 @@ const COMMANDS: readonly Register[] = [
   registerEval,
   registerRun,
   registerChat,
+  registerEmbed,
+  registerClassify,
   registerInspect,
   registerDoctor,
 ]

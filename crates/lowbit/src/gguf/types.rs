@@ -50,6 +50,13 @@ pub struct Codec {
     pub(super) halves: &'static [usize],
 }
 
+impl Codec {
+    /// Whether blocks are written here, not only read.
+    pub fn writes(&self) -> bool {
+        self.encode.is_some()
+    }
+}
+
 /// Declares types once: constant, id, values per block, bytes per block, then for those that are
 /// read here the name of their functions (behind `@` if there is none for writing) and where the
 /// halves of a block lie.

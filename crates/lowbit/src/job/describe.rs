@@ -89,8 +89,7 @@ impl Plan {
     fn norm_module(&self, block: usize, part: Part) -> Option<String> {
         let rows = self.model.rows(block);
         let row = rows.iter().find(|r| r.part == part)?;
-        let blocks = self.model.arch().blocks;
-        Some(format!("{blocks}.{block}.{}", row.module))
+        Some(self.model.module_of(block, row))
     }
 }
 

@@ -39,6 +39,10 @@ pub(super) fn samples_per_chunk(plan: &Plan) -> usize {
 pub(super) fn tokens_per_pass(plan: &Plan, block: usize) -> usize {
     let weights = block_weights(plan, block).max(1);
     let length = plan.calibration.map_or(1, |c| c.length);
+    if plan.model.encoder.is_some() {
+        // Its tokens see their whole text.
+        return length;
+    }
     let fit = ((PASS_WORK / weights) as usize).max(PASS_TOKENS);
     // A power of two, so that kernels see whole tiles.
     (1usize << fit.ilog2()).min(length)

@@ -97,6 +97,7 @@ impl Plan {
         let modules: Vec<_> = layers.iter().map(|l| l.linear.module.as_str()).collect();
         let mut changes = Changes::new(&effective, &modules)?;
         let budget = Budget::new(&effective, &layers)?;
+        choose::refuse_headless(loader.head(), &changes, budget.is_some())?;
         let mut needed_by = choose::needs_calibration(&layers, &changes, round_options.observer);
         if let Some(budget) = &budget {
             choose::check_candidates(&layers, &effective, |l| budget.schemes(l))?;

@@ -44,7 +44,7 @@ pub(super) struct Rest {
 
 impl Rest {
     pub(super) fn new(plan: &Plan) -> Self {
-        let norm = format!("{}.weight", plan.model.arch().norm);
+        let norm = super::outputs::final_norm(&plan.model);
         Self {
             tables: plan.rotated.iter().cloned().collect(),
             norm_name: (!plan.rotated.is_empty()).then_some(norm),

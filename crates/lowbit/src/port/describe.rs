@@ -2,9 +2,10 @@
 
 use super::models::tensors;
 use super::parse::parse;
+use super::runs::runs;
 use crate::error::Result;
 use crate::layout::{self, Resolver};
-use crate::model::load::TensorInfo;
+use crate::model::load::{Source, TensorInfo};
 use crate::scheme::Scheme;
 use crate::tensor::{Dtype, checked_bytes};
 use serde::Deserialize;
@@ -18,7 +19,8 @@ struct Description {
     tensors: Vec<Value>,
 }
 
-/// JSON `{ format, problem, tensors: [{ scheme, weights, codes }] }`, tensors in the given order.
+/// JSON `{ format, problem, runs, tensors: [{ scheme, weights, codes }] }`, tensors in the given
+/// order.
 ///
 /// `format` is null for an original. `problem` says why a quantization cannot be followed; its
 /// tensors count as plain ones. `weights` is how many values of the original a tensor stands for:
@@ -48,7 +50,12 @@ pub(super) fn describe(request: &str) -> Result<String> {
         .as_str()
         .or(config["quant_method"].as_str());
     let format = named.or(resolver.as_ref().map(|r| r.layout.name()));
-    Ok(json!({ "format": format, "problem": problem, "tensors": rows }).to_string())
+    let mut found = json!({ "format": format, "problem": problem, "tensors": rows });
+    found["runs"] = runs(&Source {
+        tensors: infos,
+        config: request.config,
+    });
+    Ok(found.to_string())
 }
 
 /// Blocks are codes and scales in one; the name of their type says all.
