@@ -8,6 +8,7 @@
 
 use super::lora::{Edit, Lora};
 use super::sizes;
+pub(super) use super::stored::FLOAT_NAMES;
 pub use super::stored::{Coding, Quantized, Stored};
 use crate::error::{Code, Error, Result};
 use crate::job::request::{TensorEntry, infos};
@@ -255,16 +256,6 @@ impl Source {
         Ok(all)
     }
 }
-
-/// Types of floats as configs and options name them.
-pub(super) const FLOAT_NAMES: &[(&str, Dtype)] = &[
-    ("float32", Dtype::F32),
-    ("float16", Dtype::F16),
-    ("bfloat16", Dtype::BF16),
-    ("f32", Dtype::F32),
-    ("f16", Dtype::F16),
-    ("bf16", Dtype::BF16),
-];
 
 /// The model of a checkpoint whose architecture is known.
 fn model(config: &Value, infos: &[TensorInfo]) -> Result<Option<Config>> {

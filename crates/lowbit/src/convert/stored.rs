@@ -35,6 +35,16 @@ pub enum Coding {
     Blocks(&'static Type),
 }
 
+/// Types of floats as configs and options name them.
+pub(super) const FLOAT_NAMES: &[(&str, Dtype)] = &[
+    ("float32", Dtype::F32),
+    ("float16", Dtype::F16),
+    ("bfloat16", Dtype::BF16),
+    ("f32", Dtype::F32),
+    ("f16", Dtype::F16),
+    ("bf16", Dtype::BF16),
+];
+
 /// Schemes that hold what blocks hold: integers around their middle, without a minimum. Those of
 /// widths that no scheme has are taken for unknown.
 const BLOCKS: &[(&str, &str)] = &[
