@@ -185,7 +185,8 @@ impl Request {
 /// Tensors as listed, with their types read; `dtype` names the tensor of an unknown one.
 pub(crate) fn infos(tensors: &[TensorEntry]) -> Result<Vec<TensorInfo>> {
     let info = |t: &TensorEntry| {
-        let dtype = Dtype::parse(&t.dtype).map_err(|e| e.at(format!("tensor {:?}", t.name)))?;
+        let dtype = Dtype::parse_stored(&t.dtype);
+        let dtype = dtype.map_err(|e| e.at(format!("tensor {:?}", t.name)))?;
         Ok(TensorInfo {
             name: t.name.clone(),
             dtype,

@@ -11,7 +11,7 @@ mod tests;
 pub use extras::{Extras, ImatrixFile};
 
 use super::request::Request;
-use super::source::{Logical, Source};
+use super::source::{Logical, Quantized, Source};
 use super::target::{Form, How, Making, Planned, Target, Want};
 use super::work;
 use crate::error::{Code, Error, Result};
@@ -193,7 +193,12 @@ impl Gguf {
 /// As a matrix where the file's type may hold it, as rows otherwise.
 fn form(tensor: &Logical, output: &Output) -> Form {
     match tensor.quantized().filter(|_| !tensor.is_edited()) {
-        Some(q) if may_hold(output.planned.ty, q.scheme.bits) => Form::Matrix,
+        Some(q)
+            if q.bits()
+                .is_some_and(|bits| may_hold(output.planned.ty, bits)) =>
+        {
+            Form::Matrix
+        }
         _ if tensor.shape.len() < 2 => Form::Rows { granule: 1 },
         _ => Form::Rows {
             granule: output.granule(),
@@ -203,7 +208,7 @@ fn form(tensor: &Logical, output: &Output) -> Form {
 
 fn planned(tensor: &Logical, to: &Type, form: Form) -> Planned {
     let quantized = tensor.quantized();
-    let from = quantized.map_or_else(|| tensor.dtype.name().to_owned(), |q| q.scheme.to_string());
+    let from = quantized.map_or_else(|| tensor.dtype.name().to_owned(), Quantized::name);
     let floats = [
         ("F32", Dtype::F32),
         ("F16", Dtype::F16),
