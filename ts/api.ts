@@ -28,6 +28,21 @@ import { textOf } from './bytes.ts'
 /** A model's folder, address or file, its name on the hub (`owner/name@revision`), or a store. */
 export type Place = string | Store
 
+/** A format of this build. */
+export interface CatalogFormat {
+  readonly name: string
+  readonly about: string
+  readonly read: boolean
+  readonly write: boolean
+  /** Schemes of every kind that it holds; `gpu` where there is a shader. */
+  readonly schemes: readonly {
+    readonly name: string
+    readonly read: boolean
+    readonly write: boolean
+    readonly gpu: boolean
+  }[]
+}
+
 /** What this build can do, as the core says. */
 export interface Catalog {
   readonly version: string
@@ -38,7 +53,7 @@ export interface Catalog {
     readonly [key: string]: unknown
   }
   readonly methods: readonly { name: string; about: string; needsCalibration: boolean }[]
-  readonly formats: readonly { name: string; about: string; read: boolean; write: boolean }[]
+  readonly formats: readonly CatalogFormat[]
   readonly architectures: readonly { name: string; modelTypes: readonly string[] }[]
   readonly schemes: readonly unknown[]
   readonly codes: readonly { name: string; about: string }[]

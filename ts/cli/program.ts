@@ -6,6 +6,7 @@ import { registerChat } from './chat.ts'
 import type { Context, Register } from './command.ts'
 import { registerDoctor } from './doctor.ts'
 import { registerEval } from './eval.ts'
+import { registerFormats } from './formats.ts'
 import { registerInspect } from './inspect.ts'
 import { registerQuantize } from './quantize.ts'
 import { registerRecipes } from './recipes.ts'
@@ -20,6 +21,7 @@ const COMMANDS: readonly Register[] = [
   registerRun,
   registerChat,
   registerInspect,
+  registerFormats,
   registerDoctor,
 ]
 
