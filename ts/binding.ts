@@ -6,7 +6,7 @@
  * Failures reject with an `Error` whose `code` is one of the codes in `catalog().codes`.
  *
  * The buffers of an `answer` are handed over: a caller does not use them again, so that they can
- * move to a worker.
+ * move to a worker, or be given back at once. The `data` of a job lasts until its next poll.
  */
 export interface Binding {
   /** JSON `Catalog`: version, host and the tables of methods, formats, architectures, codes. */
