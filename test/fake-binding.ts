@@ -84,6 +84,10 @@ export function fakeBinding(fake: Fake = {}): Binding {
       return JSON.stringify({ token })
     },
     logits: async (_model, tokens) => new Float32Array(tokens.length * (fake.vocabulary ?? 4096)),
+    async encode(_model, request) {
+      const { lengths } = JSON.parse(request)
+      return Float32Array.from({ length: 2 * lengths.length }, (_, i) => lengths[i >> 1])
+    },
     score: async (_model, reference, tokens): Promise<Scored> => {
       const positions = tokens.length - 1
       const other = reference === 0 ? {} : { referenceNll: positions, sameTop: positions / 2 }
@@ -108,6 +112,8 @@ const INFO = {
   weightBytes: 1,
   bitsPerWeight: 16,
   scheme: null,
+  causal: true,
+  tasks: ['generate', 'embed', 'classify'],
 }
 
 const CATALOG = {

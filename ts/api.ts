@@ -5,6 +5,8 @@
 import type { Binding } from './binding.ts'
 import type { CalibrateReport } from './calibration/report.ts'
 import { type CalibrationSource, sourceList } from './calibration/source.ts'
+import { convertModel } from './convert/convert.ts'
+import type { ConvertReport } from './convert/report.ts'
 import { errorFrom } from './error.ts'
 import { type Evaluation, evaluateModel } from './evaluate/evaluate.ts'
 import { withTexts } from './gguf.ts'
@@ -14,6 +16,7 @@ import { loadModel, type Model } from './model.ts'
 import { checkOptions } from './option-rules.ts'
 import type {
   CalibrateOptions,
+  ConvertOptions,
   EvaluateOptions,
   LoadOptions,
   QuantizeOptions,
@@ -73,6 +76,19 @@ export interface Lowbit {
    * const report = await quantize('./model', { out: './model-w4' })
    */
   readonly quantize: (model: Place, options: QuantizeOptions) => Promise<QuantizeReport>
+  /**
+   * Takes a checkpoint from one format to another: exactly where the format holds its values, by
+   * rounding where a scheme is asked for, and the report says which. A LoRA adapter is merged on
+   * the way. Throws `scheme` naming the first layer that does not fit, `unsupported`,
+   * `output-path`, `resume-mismatch`, `aborted`.
+   *
+   * @example
+   * const { exact, rounded } = await convert('./model-awq', {
+   *   out: './model-gptq',
+   *   format: 'gptq-v2',
+   * })
+   */
+  readonly convert: (model: Place, options: ConvertOptions) => Promise<ConvertReport>
   /**
    * Makes a calibration set of files, folders, addresses, data sets by name, stores or bytes:
    * cleans and counts the texts, chooses samples among them, and writes them with a manifest. The
@@ -135,6 +151,12 @@ export function createApi(binding: Binding, host: Host): Lowbit {
       const from = await source(place, { ...options, headers: options.dryRun })
       return quantizeModel(binding, host, from, options)
     },
+    async convert(place, options) {
+      const { lora } = options
+      const adapter = lora === undefined ? undefined : await source(lora, options)
+      const from = await source(place, { ...options, headers: options.dryRun })
+      return convertModel({ binding, host }, from, options, adapter)
+    },
     async calibrate(sources, options = {}) {
       const { model, signal } = options
       // What cleans and tells languages is loaded by those who need it.
@@ -171,6 +193,7 @@ export function createApi(binding: Binding, host: Host): Lowbit {
   return {
     load: typed(api.load),
     quantize: typed(api.quantize),
+    convert: typed(api.convert),
     calibrate: typed(api.calibrate),
     inspect: typed(api.inspect),
     evaluate: typed(api.evaluate),

@@ -43,6 +43,11 @@ export interface Binding {
   sessionNext(session: number): Promise<string>
   /** Logits of every token, row-major `[tokens, vocabulary]`. */
   logits(model: number, tokens: Uint32Array): Promise<Float32Array>
+  /**
+   * Texts whose tokens lie one after another, as JSON `{ want, lengths, second?, pooling?,
+   * normalize? }` says: `states` of every token, `vectors` or scores of `labels` of every text.
+   */
+  encode(model: number, request: string, tokens: Uint32Array): Promise<Float32Array>
   /** Scores one window; `reference` is 0 or another model. */
   score(model: number, reference: number, tokens: Uint32Array): Promise<Scored>
   /** Frees a job, model or session; unknown handles are ignored. */

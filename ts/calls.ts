@@ -28,6 +28,7 @@ export function bindingOf(call: Call): Binding {
     sessionPush: (...args) => call('sessionPush', args),
     sessionNext: (...args) => call('sessionNext', args),
     logits: (...args) => call('logits', args),
+    encode: (...args) => call('encode', args),
     score: (...args) => call('score', args),
     close: (...args) => call('close', args),
   }

@@ -5,7 +5,7 @@
 import type { Binding } from './binding.ts'
 import { checkValues, type Json, objectOf, textOf } from './bytes.ts'
 import { errorFrom, LowbitError, quote } from './error.ts'
-import { type GgufOptions, ggufIn, isGguf, openGguf, readRestored, type Restored } from './gguf.ts'
+import { findGguf, type GgufOptions, openGguf, readRestored, type Restored } from './gguf.ts'
 import type { Source } from './host.ts'
 import { checkRange, isGuarded, type Range, readLimited, type Store } from './store/store.ts'
 
@@ -88,10 +88,9 @@ export async function openCheckpoint(
 ): Promise<Checkpoint> {
   const { store, file } = source
   const place = file === undefined ? store.place : `${store.place}/${file}`
-  if (file !== undefined && isGguf(file)) return openOne(binding, { store, file }, place, options)
-  const names = new Set(await store.list())
-  const gguf = file === undefined && !hasSafetensors(names) ? ggufIn(names, place) : undefined
+  const gguf = await findGguf(source)
   if (gguf !== undefined) return openOne(binding, { store, file: gguf }, place, options)
+  const names = new Set(await store.list())
   const config = names.has('config.json') ? await readConfig(store) : undefined
   const single = file ?? singleFile(names)
   const found =
@@ -168,10 +167,6 @@ async function readConfig(store: Store): Promise<{ text: string; json: Json }> {
   const json = objectOf(text, 'config', place)
   checkValues(json, 'config', place)
   return { text, json }
-}
-
-function hasSafetensors(names: ReadonlySet<string>): boolean {
-  return [...names].some((name) => name === INDEX || /^[^/]*\.safetensors$/.test(name))
 }
 
 /** The one file of tensors, or nothing when an index names them; transformers looks in this order. */

@@ -72,20 +72,22 @@ const ROUNDS_MAX = 64
 const HEADS_AT_ONCE = 8
 
 /** Whether a file's name says GGUF. */
-export function isGguf(file: string): boolean {
+function isGguf(file: string): boolean {
   return /\.gguf$/i.test(file)
 }
 
-/** The one model among the files of a folder; nothing without any. */
-export function ggufIn(names: Iterable<string>, place: string): string | undefined {
-  const all = [...names].filter((name) => isGguf(name) && !name.includes('/')).toSorted()
+/** The GGUF file of a source: the one that it names, or the one model of a folder without others. */
+export async function findGguf({ store, file }: Source): Promise<string | undefined> {
+  if (file !== undefined) return isGguf(file) ? file : undefined
+  const names = (await store.list()).filter((name) => !name.includes('/'))
+  if (names.some((name) => /\.safetensors(\.index\.json)?$/.test(name))) return undefined
   // A projector beside a model is a part of none that is read here.
-  const models = all.filter((name) => !name.startsWith('mmproj'))
+  const models = names.filter((name) => isGguf(name) && !name.startsWith('mmproj')).toSorted()
   const [first] = models
   const stems = new Set(models.map((name) => name.replace(/-\d{5}-of-(\d{5})\.gguf$/i, '-$1')))
   if (stems.size <= 1) return first
   throw new LowbitError('index', `There are ${stems.size} GGUF models`, {
-    place,
+    place: store.place,
     remedy: `name one of them, as ${quote(first ?? '')}`,
   })
 }
@@ -97,9 +99,9 @@ export async function openGguf(
   file: string,
   { floats }: GgufOptions = {},
 ): Promise<Gguf> {
-  let files = [await readHead(store, file)]
-  const values: { name: string; bytes: Uint8Array }[] = []
+  let known: Known = { files: [await readHead(store, file)], values: [] }
   for (let round = 0; round < ROUNDS_MAX; round++) {
+    const { files, values } = known
     const request = JSON.stringify({
       files: files.map(({ name, bytes }) => ({ name, bytes })),
       values: values.map(({ name }) => name),
@@ -107,32 +109,34 @@ export async function openGguf(
     })
     const data = [...files.map(({ head }) => head), ...values.map(({ bytes }) => bytes)]
     const { ask, data: texts } = await polled(binding, request, data, store.place)
-    switch (ask.kind) {
-      case 'done':
-        return opened(store, files, ask, texts)
-      case 'files':
-        files = await readHeads(store, ask.names)
-        break
-      case 'head':
-        files = await Promise.all(
-          files.map((known, i) => (i === ask.file ? readOn(store, known, ask.bytes) : known)),
-        )
-        break
-      default: {
-        const { name = file } = files[ask.file] ?? {}
-        const bytes = await store.read(name, { offset: ask.offset, length: ask.bytes })
-        values.push({ name: ask.name, bytes })
-      }
-    }
+    if (ask.kind === 'done') return opened(store, files, ask, texts)
+    known = await supplied(store, known, ask)
   }
   throw new LowbitError('internal', 'The header never ends', { place: `${store.place}/${file}` })
 }
 
+/** Reads what the core asks for. */
+async function supplied(
+  store: Store,
+  { files, values }: Known,
+  ask: Exclude<Ask, Done>,
+): Promise<Known> {
+  if (ask.kind === 'files') return { files: await readHeads(store, ask.names), values }
+  const file = files[ask.file]
+  if (!file) throw new LowbitError('internal', `The core asks for file ${ask.file}`)
+  if (ask.kind === 'head') {
+    return { files: files.with(ask.file, await readOn(store, file, ask.bytes)), values }
+  }
+  const bytes = await store.read(file.name, { offset: ask.offset, length: ask.bytes })
+  return { files, values: [...values, { name: ask.name, bytes }] }
+}
+
 /** The source with the texts that its GGUF file holds, where it is one. */
 export async function withTexts(binding: Binding, source: Source): Promise<Source> {
-  const { store, file } = source
-  if (file === undefined || !isGguf(file)) return source
-  return { store: (await openGguf(binding, store, file)).store, file }
+  const file = await findGguf(source)
+  return file === undefined
+    ? source
+    : { store: (await openGguf(binding, source.store, file)).store, file }
 }
 
 /** Reads a part of a tensor, in bytes of what it is restored to. */
@@ -156,6 +160,13 @@ export async function readRestored(
   } catch (error) {
     throw errorFrom(error, 'internal', `${read.store.place}: tensor ${quote(tensor.name)}`)
   }
+}
+
+/** What was read so far. */
+interface Known {
+  readonly files: readonly Head[]
+  /** Tensors that config.json is made of. */
+  readonly values: readonly { readonly name: string; readonly bytes: Uint8Array }[]
 }
 
 /** A file as far as it was read. */

@@ -10,6 +10,11 @@ import { checkParts } from './parts.ts'
 export interface Tokenizer {
   /** Ids of a text; `special` adds what the model expects around a text. */
   encode(text: string, special: boolean): Uint32Array
+  /**
+   * Ids of a text, or of a pair of texts, with what the model expects around them; `second` ids
+   * stand before the second text.
+   */
+  around(first: string, second?: string): { ids: Uint32Array; second: number }
   /** Text of ids; special tokens are left out unless asked for. */
   decode(ids: Iterable<number>, special?: boolean): string
   /** Id of a token, or nothing. */
@@ -84,6 +89,21 @@ class Opened implements Tokenizer {
       return Uint32Array.from(ids)
     } catch (error) {
       throw tokenizerError(error, `a text of ${text.length} characters`)
+    }
+  }
+
+  around(first: string, second?: string): { ids: Uint32Array; second: number } {
+    const pair = second === undefined ? {} : { text_pair: second }
+    try {
+      const { ids, token_type_ids: kinds } = this.#tokenizer.encode(first, {
+        ...pair,
+        add_special_tokens: true,
+        return_token_type_ids: true,
+      })
+      const start = kinds.indexOf(1)
+      return { ids: Uint32Array.from(ids), second: start < 0 ? ids.length : start }
+    } catch (error) {
+      throw tokenizerError(error, `a text of ${first.length} characters`)
     }
   }
 

@@ -252,6 +252,19 @@ impl Binding {
     }
 
     #[napi]
+    pub fn encode<'e>(
+        &self,
+        env: &'e Env,
+        model: u32,
+        request: String,
+        tokens: &[u32],
+    ) -> Result<PromiseRaw<'e, Float32Array>> {
+        let (port, tokens) = (Arc::clone(&self.port), tokens.to_vec());
+        let work = async move { port.encode(model, &request, &tokens).await };
+        promise(env, work, Float32Array::new)
+    }
+
+    #[napi]
     pub fn score<'e>(
         &self,
         env: &'e Env,

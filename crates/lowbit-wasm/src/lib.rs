@@ -163,6 +163,18 @@ impl Binding {
             .map_err(|e| thrown(&e))
     }
 
+    pub async fn encode(
+        &self,
+        model: u32,
+        request: String,
+        tokens: Uint32Array,
+    ) -> Result<Float32Array> {
+        let values = self.port.encode(model, &request, &tokens.to_vec()).await;
+        values
+            .map(|v| Float32Array::from(&v[..]))
+            .map_err(|e| thrown(&e))
+    }
+
     pub async fn score(&self, model: u32, reference: u32, tokens: Uint32Array) -> Result<JsValue> {
         let scored = self.port.score(model, reference, &tokens.to_vec()).await;
         let scored = scored.map_err(|e| thrown(&e))?;

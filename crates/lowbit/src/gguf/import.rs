@@ -124,7 +124,6 @@ fn siblings(name: &str, count: usize) -> Result<Vec<String>> {
 }
 
 /// Values of the tensors that config.json is made of, or the step that brings them.
-#[expect(clippy::type_complexity, reason = "the values or what is missing")]
 fn factors(
     headers: &[Header],
     values: &BTreeMap<String, Vec<u8>>,

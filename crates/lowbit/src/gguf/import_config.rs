@@ -1,78 +1,56 @@
 //! config.json from the keys of a file: the rows of `metadata.rs` and `family.rs` read backwards.
 
-use super::family::{FAMILIES, Family, KeyKind};
+use super::families::FAMILIES;
+use super::family::{Family, Key, KeyKind};
+use super::granted::Taken;
 use super::import_rope::{self, short};
 use super::metadata::{EXPERTS, KEYS, OPTIONAL};
-use super::value::Metadata;
+use super::value::{Array, Metadata, Value};
 use crate::error::{Code, Error, Result};
 use serde_json::{Map, Value as Json, json};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What a model of a GGUF architecture is to transformers.
-struct Known {
-    /// The value of `general.architecture`.
-    arch: &'static str,
-    /// Whether it has experts.
-    experts: bool,
-    model_type: &'static str,
-    class: &'static str,
-    /// What loaders of GGUF take for granted and no key says, as JSON members.
-    granted: &'static str,
-}
-
-const fn known(arch: &'static str, model_type: &'static str, class: &'static str) -> Known {
-    Known {
-        arch,
-        experts: false,
-        model_type,
-        class,
-        granted: "{}",
-    }
-}
-
-const KNOWN: &[Known] = &[
-    known("llama", "llama", "LlamaForCausalLM"),
-    Known {
-        experts: true,
-        ..known("llama", "mixtral", "MixtralForCausalLM")
-    },
-    known("qwen2", "qwen2", "Qwen2ForCausalLM"),
-    Known {
-        experts: true,
-        granted: r#"{"norm_topk_prob": false}"#,
-        ..known("qwen2moe", "qwen2_moe", "Qwen2MoeForCausalLM")
-    },
-    known("qwen3", "qwen3", "Qwen3ForCausalLM"),
-    Known {
-        experts: true,
-        granted: r#"{"norm_topk_prob": true}"#,
-        ..known("qwen3moe", "qwen3_moe", "Qwen3MoeForCausalLM")
-    },
-    Known {
-        granted: r#"{"hidden_activation": "gelu_pytorch_tanh"}"#,
-        ..known("gemma2", "gemma2", "Gemma2ForCausalLM")
-    },
-    Known {
-        granted: r#"{"hidden_activation": "gelu_pytorch_tanh", "sliding_window_pattern": 6,
+/// Model types with their classes in transformers, and what loaders of GGUF take for granted
+/// beside the rows of `Family::granted`, as JSON members.
+const KNOWN: &[(&str, &str, &str)] = &[
+    ("llama", "LlamaForCausalLM", "{}"),
+    ("mixtral", "MixtralForCausalLM", "{}"),
+    ("qwen2", "Qwen2ForCausalLM", "{}"),
+    ("qwen2_vl", "Qwen2VLForConditionalGeneration", "{}"),
+    ("qwen2_moe", "Qwen2MoeForCausalLM", "{}"),
+    ("qwen3", "Qwen3ForCausalLM", "{}"),
+    ("qwen3_moe", "Qwen3MoeForCausalLM", "{}"),
+    ("gemma2", "Gemma2ForCausalLM", GELU),
+    (
+        "gemma3_text",
+        "Gemma3ForCausalLM",
+        r#"{"hidden_activation": "gelu_pytorch_tanh", "sliding_window_pattern": 6,
             "rope_local_base_freq": 10000.0}"#,
-        ..known("gemma3", "gemma3_text", "Gemma3ForCausalLM")
-    },
-    known("phi3", "phi3", "Phi3ForCausalLM"),
-    known("glm4", "glm4", "Glm4ForCausalLM"),
-    known("granite", "granite", "GraniteForCausalLM"),
-    known("olmo2", "olmo2", "Olmo2ForCausalLM"),
-    Known {
-        granted: r#"{"no_rope_layer_interval": 4}"#,
-        ..known("smollm3", "smollm3", "SmolLM3ForCausalLM")
-    },
-    Known {
-        experts: true,
-        ..known("deepseek2", "deepseek_v3", "DeepseekV3ForCausalLM")
-    },
+    ),
+    ("phi3", "Phi3ForCausalLM", "{}"),
+    ("glm4", "Glm4ForCausalLM", "{}"),
+    ("granite", "GraniteForCausalLM", "{}"),
+    ("olmo2", "Olmo2ForCausalLM", "{}"),
+    (
+        "smollm3",
+        "SmolLM3ForCausalLM",
+        r#"{"no_rope_layer_interval": 4}"#,
+    ),
+    (
+        "deepseek_v2",
+        "DeepseekV2ForCausalLM",
+        r#"{"topk_method": "greedy"}"#,
+    ),
+    ("deepseek_v3", "DeepseekV3ForCausalLM", "{}"),
 ];
 
-/// Layers of the one Gemma 2 whose scores are not over the root of a head's width.
-const GEMMA2_LARGEST: usize = 46;
+const GELU: &str = r#"{"hidden_activation": "gelu_pytorch_tanh"}"#;
+
+/// Layers of those Gemmas whose scores are not over the root of a head's width.
+const LARGE_GEMMAS: &[(&str, usize)] = &[("gemma2", 46), ("gemma3", 62)];
+
+/// Counts of which 0 stands for null in config.json.
+const NULL_FOR_ZERO: &[&str] = &["q_lora_rank", "sliding_window"];
 
 /// What the rest of the import needs to know of a model.
 #[derive(Debug)]
@@ -96,13 +74,11 @@ fn uniform(m: &Metadata, key: &str, layers: usize) -> Result<Option<u64>> {
     let Some(values) = m.per_layer(key, layers)? else {
         return Ok(None);
     };
-    match values.iter().all(|v| *v == values[0]) {
-        true => Ok(values.first().copied()),
-        false => {
-            let what = format!("{key} differs from layer to layer");
-            Err(Error::new(Code::Unsupported, what).at("the metadata"))
-        }
+    if values.iter().any(|v| *v != values[0]) {
+        let what = format!("{key} differs from layer to layer");
+        return Err(Error::new(Code::Unsupported, what).at("the metadata"));
     }
+    Ok(values.first().copied())
 }
 
 impl Model {
@@ -131,7 +107,7 @@ impl Model {
             (width, _) => width,
         };
         Ok(Self {
-            family: FAMILIES.iter().find(|f| f.arch == arch),
+            family: family(m, arch)?,
             layers,
             head_dim,
             experts: count("expert_count")?,
@@ -140,10 +116,32 @@ impl Model {
         })
     }
 
-    fn known(&self) -> Option<&'static Known> {
-        let is = |k: &&Known| k.arch == self.arch && k.experts == (self.experts > 0);
-        KNOWN.iter().find(is)
+    /// `model_type` of config.json.
+    fn model_type(&self) -> &str {
+        match self.family {
+            // One architecture of GGUF, two of transformers.
+            Some(family) if family.arch == "llama" && self.experts > 0 => "mixtral",
+            Some(family) => family.model_types[0],
+            None => &self.arch,
+        }
     }
+}
+
+/// The row of an architecture; of several the one whose fixed keys the file has.
+fn family(m: &Metadata, arch: &str) -> Result<Option<&'static Family>> {
+    for row in FAMILIES.iter().filter(|f| f.arch == arch) {
+        let mut fits = true;
+        for key in row.keys {
+            if let KeyKind::Always(n) = key.kind {
+                let found = m.index(&format!("{arch}.{}", key.name))?;
+                fits &= found.is_none_or(|found| found == u64::from(n));
+            }
+        }
+        if fits {
+            return Ok(Some(row));
+        }
+    }
+    Ok(None)
 }
 
 /// config.json as transformers would have it. `names` are the tensors of the file, `values` those
@@ -157,15 +155,23 @@ pub(super) fn config(
     (names, vocabulary): (&BTreeSet<&str>, Option<usize>),
     values: &BTreeMap<String, Vec<f32>>,
 ) -> Result<Json> {
-    let mut config = match model.known().map(|k| serde_json::from_str(k.granted)) {
+    let model_type = model.model_type();
+    let known = KNOWN.iter().find(|(name, ..)| *name == model_type);
+    let mut config = match known.map(|(.., granted)| serde_json::from_str(granted)) {
         Some(Ok(Json::Object(granted))) => granted,
         _ => Map::new(),
     };
-    let class = model.known().map(|k| (k.model_type, k.class));
-    let (model_type, class) = class.unwrap_or((&model.arch, ""));
     config.insert("model_type".into(), json!(model_type));
-    if !class.is_empty() {
+    if let Some((_, class, _)) = known {
         config.insert("architectures".into(), json!([class]));
+    }
+    for one in model.family.map_or(&[][..], |f| f.granted) {
+        match one.value {
+            Taken::True => _ = config.insert(one.from.into(), json!(true)),
+            Taken::NotTrue => _ = config.insert(one.from.into(), json!(false)),
+            Taken::Count(n) => _ = config.insert(one.from.into(), json!(n)),
+            Taken::Nothing => {}
+        }
     }
     // What other tools compute in; nothing that runs here asks for it.
     config.insert("torch_dtype".into(), json!("bfloat16"));
@@ -191,9 +197,10 @@ fn sizes(config: &mut Map<String, Json>, m: &Metadata, model: &Model) -> Result<
     let own = |name: &str| format!("{}.{name}", model.arch);
     config.insert("num_hidden_layers".into(), json!(model.layers));
     for (name, to, is_float) in KEYS {
-        let value = match is_float {
-            true => m.float(&own(name))?.map(|v| json!(short(v))),
-            false => uniform(m, &own(name), model.layers)?.map(|v| json!(v)),
+        let value = if *is_float {
+            m.float(&own(name))?.map(|v| json!(short(v)))
+        } else {
+            uniform(m, &own(name), model.layers)?.map(|v| json!(v))
         };
         match value {
             Some(value) => _ = config.insert(to[0].into(), value),
@@ -206,9 +213,10 @@ fn sizes(config: &mut Map<String, Json>, m: &Metadata, model: &Model) -> Result<
         let Some(value) = uniform(m, &own(name), model.layers)?.filter(|v| *v > 0) else {
             continue;
         };
-        let key = match to[0] == EXPERTS[0] {
-            true => experts_key(model),
-            false => to[0],
+        let key = if to[0] == EXPERTS[0] {
+            experts_key(model)
+        } else {
+            to[0]
         };
         // The first of several keys with one name in config.json counts.
         config.entry(key).or_insert_with(|| json!(value));
@@ -222,10 +230,9 @@ fn sizes(config: &mut Map<String, Json>, m: &Metadata, model: &Model) -> Result<
 
 /// Under which of its names the config has the number of experts.
 fn experts_key(model: &Model) -> &'static str {
-    let family = model.known().map_or("", |k| k.model_type);
-    let key = match family {
+    let key = match model.model_type() {
         "mixtral" => 0,
-        _ if family.starts_with("deepseek") => 2,
+        name if name.starts_with("deepseek") => 2,
         _ => 1,
     };
     EXPERTS[key]
@@ -233,27 +240,28 @@ fn experts_key(model: &Model) -> &'static str {
 
 /// The family's own keys, and what follows from others.
 fn own_keys(config: &mut Map<String, Json>, m: &Metadata, model: &Model) -> Result<()> {
-    for key in model.family.map_or(&[][..], |f| f.keys) {
-        let name = format!("{}.{}", model.arch, key.name);
-        let value = match key.kind {
-            KeyKind::HeadDim => None,
-            KeyKind::Count | KeyKind::MaybeCount => m.index(&name)?.map(|v| json!(v)),
-            KeyKind::Float | KeyKind::MaybeFloat => m.float(&name)?.map(|v| json!(short(v))),
-        };
-        if let Some(value) = value {
+    let keys = model.family.map_or(&[][..], |f| f.keys);
+    for key in keys {
+        if let Some(value) = own_value(key, m, model)? {
             config.insert(key.from.into(), value);
         }
     }
-    let pattern = format!("{}.attention.sliding_window_pattern", model.arch);
-    if let Some(every) = m.get(&pattern).and_then(super::Value::as_index) {
-        config.insert("sliding_window_pattern".into(), json!(every));
+    for key in keys {
+        // The other part of a sum is known now.
+        let name = format!("{}.{}", model.arch, key.name);
+        if let (KeyKind::CountPlus(other), Some(sum)) = (key.kind, m.index(&name)?) {
+            let part = config.get(other).and_then(Json::as_u64).unwrap_or(0);
+            config.insert(key.from.into(), json!(sum.saturating_sub(part)));
+            // To transformers a head is what turns.
+            config.insert("head_dim".into(), json!(part));
+        }
     }
     if model.arch.starts_with("gemma") {
         let width = match config
             .get("hidden_size")
             .zip(config.get("num_attention_heads"))
         {
-            Some((hidden, heads)) if model.arch == "gemma2" && model.layers == GEMMA2_LARGEST => {
+            Some((hidden, heads)) if LARGE_GEMMAS.contains(&(&*model.arch, model.layers)) => {
                 let of = |v: &Json| v.as_u64().unwrap_or(1).max(1);
                 of(hidden) / of(heads)
             }
@@ -262,6 +270,46 @@ fn own_keys(config: &mut Map<String, Json>, m: &Metadata, model: &Model) -> Resu
         config.insert("query_pre_attn_scalar".into(), json!(width));
     }
     Ok(())
+}
+
+/// What a family's key says, as its member of config.json has it.
+fn own_value(key: &Key, m: &Metadata, model: &Model) -> Result<Option<Json>> {
+    let name = format!("{}.{}", model.arch, key.name);
+    Ok(match key.kind {
+        KeyKind::Count | KeyKind::CountOr(_) | KeyKind::MaybeCount => {
+            let value = m.index(&name)?;
+            let null = value == Some(0) && NULL_FOR_ZERO.contains(&key.from);
+            value.map(|v| if null { Json::Null } else { json!(v) })
+        }
+        KeyKind::MaybeFloat => m.float(&name)?.map(|v| json!(short(v))),
+        KeyKind::MaybeFlag => m.bool(&name)?.map(|v| json!(v)),
+        KeyKind::Windows => windows(m, &name, model.layers)?,
+        // These are read where the rotary embedding is, or are no value of config.json.
+        KeyKind::CountPlus(_)
+        | KeyKind::HeadDim
+        | KeyKind::RotaryDim
+        | KeyKind::Sections
+        | KeyKind::Always(_) => None,
+    })
+}
+
+/// Which layers look at a window only: a flag for each.
+fn windows(m: &Metadata, name: &str, layers: usize) -> Result<Option<Json>> {
+    let Some(Value::Array(Array::Bool(flags))) = m.get(name) else {
+        return Ok(None);
+    };
+    if flags.len() != layers {
+        let what = format!("{name} has {} values for {layers} layers", flags.len());
+        return Err(Error::new(Code::Metadata, what).at("the metadata"));
+    }
+    let kind = |sliding: &bool| {
+        if *sliding {
+            "sliding_attention"
+        } else {
+            "full_attention"
+        }
+    };
+    Ok(Some(flags.iter().map(kind).collect()))
 }
 
 /// What only the tensors tell: biases, and which blocks have experts.
@@ -273,7 +321,7 @@ fn by_tensors(config: &mut Map<String, Json>, model: &Model, names: &BTreeSet<&s
         let there = names.contains(&*format!("blk.0.{part}"));
         config.insert(key.into(), json!(there));
     }
-    if model.experts > 0 {
+    if model.experts > 0 && model.arch.starts_with("qwen") {
         let dense = |layer: &usize| !names.contains(&*format!("blk.{layer}.ffn_gate_inp.weight"));
         let dense: Vec<_> = (0..model.layers).filter(dense).collect();
         if !dense.is_empty() {

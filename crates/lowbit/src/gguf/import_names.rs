@@ -42,7 +42,9 @@ fn source(family: &Family, name: &str, layers: usize) -> Result<Option<Named>> {
         return Ok(None);
     };
     let plain = |module: &str| Named {
-        name: format!("{module}.{suffix}"),
+        // The one bias that checkpoints write with an underscore.
+        name: format!("{module}.{suffix}")
+            .replace(".e_score_correction.bias", ".e_score_correction_bias"),
         stacked: module.contains("{}"),
     };
     if let Some((from, _)) = OUTSIDE.iter().find(|(_, to)| *to == module) {

@@ -1,7 +1,7 @@
 //! The rotary embedding of config.json from the keys and tensors of a file.
 
 use super::import_config::Model;
-use super::metadata::rope_factors;
+use super::rotary::rope_factors;
 use super::value::Metadata;
 use crate::error::{Code, Error, Result};
 use serde_json::{Map, Value as Json, json};

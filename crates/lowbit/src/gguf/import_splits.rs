@@ -143,9 +143,10 @@ pub(super) fn split(name: &str) -> Result<Split> {
     let sequence =
         |first: Json, own: bool| json!({"type": "Sequence", "pretokenizers": [first, bytes(own)]});
     Ok(Split {
-        normalizer: match pre.composed {
-            true => json!({"type": "NFC"}),
-            false => Json::Null,
+        normalizer: if pre.composed {
+            json!({"type": "NFC"})
+        } else {
+            Json::Null
         },
         pre_tokenizer: match cut {
             Cut::Gpt2 => bytes(true),

@@ -40,6 +40,10 @@ fn missing(op: &Op) -> Option<&'static str> {
         Op::Scale { .. } => Some("scaled activations"),
         Op::LatentHeads | Op::CutAttended => Some("attention through a narrow vector"),
         Op::Split { .. } => Some("fused projections"),
+        Op::LayerNorm { .. }
+        | Op::AddPositions { .. }
+        | Op::AddTypes { .. }
+        | Op::Activate { .. } => Some("an encoder"),
         Op::RmsNorm { from, .. } if *from != Slot::Hidden => Some("norms of what blocks add"),
         Op::RmsNorm { .. }
         | Op::Linear { .. }

@@ -2,7 +2,7 @@
 
 use super::Stored;
 use super::load::TensorInfo;
-use super::weights::floats;
+use super::item::floats;
 use crate::error::{Error, Result};
 use crate::gguf::{Type, bridge};
 use crate::tensor::{Dtype, Tensor, bytes_from_f32};

@@ -18,6 +18,7 @@
 mod catalog;
 mod describe;
 mod device;
+mod encode;
 mod files;
 mod gguf;
 mod guard;
@@ -191,6 +192,11 @@ impl Port {
             measure::logits(&engine, tokens).await
         })
         .await
+    }
+
+    /// States, vectors or labels of texts whose `tokens` lie one after another.
+    pub async fn encode(&self, model: u32, request: &str, tokens: &[u32]) -> Result<Vec<f32>> {
+        guard::caught_async(async { encode::encode(&*self.engine(model)?, request, tokens) }).await
     }
 
     /// Scores one window; `reference` is 0 or another model.

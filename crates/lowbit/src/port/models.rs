@@ -90,6 +90,28 @@ fn choice<'a>(what: &str, value: Option<&str>, known: &[&'a str]) -> Result<&'a 
     Err(error.remedy(format!("did you mean {near:?}?")))
 }
 
+/// The device of a model that writes text; others are embedded and classified on the CPU, and
+/// asking for a GPU is `unsupported`.
+fn placed<'a>(device: &'a str, loader: &Loader) -> Result<&'a str> {
+    if loader.head() != Head::None {
+        return Ok(device);
+    }
+    if device != "gpu" {
+        return Ok("cpu");
+    }
+    let name = loader.config().arch().name;
+    let what = format!("{name} without an output head on the GPU: it embeds and classifies");
+    Err(Error::new(Code::Unsupported, what).remedy("use device \"cpu\""))
+}
+
+/// What a model can be asked for.
+fn tasks(loader: &Loader) -> Vec<&'static str> {
+    let generates = (loader.head() != Head::None).then_some("generate");
+    let classifies = (loader.config().labels > 0).then_some("classify");
+    let all = [generates, Some("embed"), classifies];
+    all.into_iter().flatten().collect()
+}
+
 /// A model that is being loaded.
 #[derive(Debug)]
 pub(super) struct Loading {
@@ -126,6 +148,7 @@ impl Loading {
         } else {
             device
         };
+        let device = placed(device, &loader)?;
         let gpu = gpus.choose(host, device, loader.config()).await?;
         let cpu_layers = match (&gpu, r.gpu_layers) {
             (Some(_), Some(n)) => layers - n.min(layers),
@@ -201,6 +224,8 @@ impl Loading {
             "weightBytes": p.weight_bytes(),
             "bitsPerWeight": p.tally.bits_per_weight(),
             "scheme": p.tally.scheme(),
+            "causal": config.encoder.is_none(),
+            "tasks": tasks(&self.loader),
         });
         if let Some(gpu) = &p.gpu {
             info["gpu"] = gpu.info.clone();
@@ -209,7 +234,8 @@ impl Loading {
             ask: json!({"kind": "done", "info": info}).to_string(),
             data: Vec::new(),
         };
-        Ok((self.placement.finish(config)?, done))
+        let tied = self.loader.head() == Head::Tied;
+        Ok((self.placement.finish(config, tied)?, done))
     }
 
     fn received(&self, answer: Vec<Vec<u8>>) -> Result<Vec<Tensor>> {
