@@ -135,7 +135,8 @@ impl Binding {
         request: String,
         data: Vec<Uint8Array>,
     ) -> Result<PromiseRaw<'e, Polled>> {
-        let (port, data) = (Arc::clone(&self.port), copies(&data));
+        let data: Vec<_> = data.iter().map(|d| d.to_vec()).collect();
+        let port = Arc::clone(&self.port);
         let work = async move { port.gguf_open(&request, &data) };
         promise(env, work, Polled::from)
     }

@@ -1,8 +1,8 @@
 //! Matrices that a checkpoint stores as blocks of GGUF.
 
 use super::Stored;
-use super::load::TensorInfo;
 use super::item::floats;
+use super::load::TensorInfo;
 use crate::error::{Error, Result};
 use crate::gguf::{Type, bridge};
 use crate::tensor::{Dtype, Tensor, bytes_from_f32};
