@@ -152,6 +152,7 @@ export function createApi(binding: Binding, host: Host): Lowbit {
       return quantizeModel(binding, host, from, options)
     },
     async convert(place, options) {
+      checkOptions('convert', options)
       const { lora } = options
       const adapter = lora === undefined ? undefined : await source(lora, options)
       const from = await source(place, { ...options, headers: options.dryRun })
@@ -172,22 +173,7 @@ export function createApi(binding: Binding, host: Host): Lowbit {
       return makeSet(made, sourceList(sources), options)
     },
     inspect: async (place) => inspectSource(binding, await source(place, { headers: true })),
-    async evaluate(model, options = {}) {
-      checkOptions('evaluate', options)
-      const loaded: Model[] = []
-      try {
-        const own = await loadedFor(model, options, { load, loaded })
-        const { reference } = options
-        const other =
-          reference === undefined
-            ? undefined
-            : await loadedFor(reference, options, { load, loaded })
-        const text = options.text ?? textOf(await host.bundled('eval.txt'), 'dataset', 'eval.txt')
-        return await evaluateModel(own, { ...options, text, reference: other })
-      } finally {
-        for (const one of loaded) await one.dispose()
-      }
-    },
+    evaluate: (model, options = {}) => evaluateWith(load, host, model, options),
     catalog: () => catalogOf(binding),
   }
   return {
@@ -198,6 +184,26 @@ export function createApi(binding: Binding, host: Host): Lowbit {
     inspect: typed(api.inspect),
     evaluate: typed(api.evaluate),
     catalog: typed(api.catalog),
+  }
+}
+
+async function evaluateWith(
+  load: Lowbit['load'],
+  host: Host,
+  model: Place | Model,
+  options: EvaluateOptions,
+): Promise<Evaluation> {
+  checkOptions('evaluate', options)
+  const loaded: Model[] = []
+  try {
+    const own = await loadedFor(model, options, { load, loaded })
+    const { reference } = options
+    const other =
+      reference === undefined ? undefined : await loadedFor(reference, options, { load, loaded })
+    const text = options.text ?? textOf(await host.bundled('eval.txt'), 'dataset', 'eval.txt')
+    return await evaluateModel(own, { ...options, text, reference: other })
+  } finally {
+    for (const one of loaded) await one.dispose()
   }
 }
 
