@@ -1,6 +1,6 @@
 /**
  * What a model on the hub consists of, as one commit has it. The routes (`/api/models/…/revision`,
- * `/api/models/…/tree`, pages of long lists) are `@huggingface/hub`'s to know.
+ * `/api/models/…/tree`, pages of long lists) are `@huggingface/hub`'s to know, which runs in Node only.
  */
 import { LowbitError, nearest, quote } from '../error.ts'
 import type { Source } from '../host.ts'
