@@ -12,6 +12,8 @@ export interface Site {
   readonly cutFirst?: boolean
   /** ETag of every file. */
   tag?: string
+  /** Answers this to everything, as a network that wants a login. */
+  readonly page?: string
   /** Gets a line for each request. */
   readonly seen?: string[]
 }
@@ -44,7 +46,7 @@ function answer(
   { files, site }: { files: Readonly<Record<string, string>>; site: Site },
 ): void {
   const name = new URL(request.url ?? '/', 'http://a').pathname.slice(1)
-  const file = Object.entries(files).find(([known]) => known === name)?.[1]
+  const file = site.page ?? Object.entries(files).find(([known]) => known === name)?.[1]
   if (file === undefined) {
     response.writeHead(404).end()
     return
