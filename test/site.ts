@@ -28,7 +28,8 @@ export async function serve(
   const server = createServer((request, response) => {
     site.seen?.push(`${request.url} ${request.headers.authorization}`)
     const key = `${request.method} ${request.url}`
-    if (site.cutFirst && !asked.has(key)) response.destroy()
+    if (site.page !== undefined) response.end(site.page)
+    else if (site.cutFirst && !asked.has(key)) response.destroy()
     else answer(request, response, { files, site })
     asked.add(key)
   })
@@ -46,7 +47,7 @@ function answer(
   { files, site }: { files: Readonly<Record<string, string>>; site: Site },
 ): void {
   const name = new URL(request.url ?? '/', 'http://a').pathname.slice(1)
-  const file = site.page ?? Object.entries(files).find(([known]) => known === name)?.[1]
+  const file = Object.entries(files).find(([known]) => known === name)?.[1]
   if (file === undefined) {
     response.writeHead(404).end()
     return
