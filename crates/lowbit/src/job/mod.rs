@@ -41,6 +41,7 @@ mod shared;
 mod sink;
 pub mod size;
 mod step;
+mod subject;
 mod survey;
 #[cfg(test)]
 mod tests;
