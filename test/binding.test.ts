@@ -17,6 +17,8 @@ const ARITY: Readonly<Record<keyof Binding, number>> = {
   catalog: 0,
   header: 2,
   index: 1,
+  ggufOpen: 2,
+  ggufRows: 2,
   describe: 1,
   plan: 1,
   jobOpen: 2,

@@ -34,11 +34,14 @@ export function fakeBinding(fake: Fake = {}): Binding {
     catalog: async () => JSON.stringify(CATALOG),
     header: async (head, fileBytes) => JSON.stringify(headerOf(head, fileBytes)),
     index: async (text) => JSON.stringify(indexOf(text)),
+    ggufOpen: async () => fail('unsupported', 'the fake reads no GGUF'),
+    ggufRows: async () => fail('unsupported', 'the fake reads no GGUF'),
     async describe(request) {
       const weights = ({ shape }: Tensor) => shape.reduce((n, dim) => n * dim, 1)
       const plain = (t: Tensor) => ({ scheme: null, weights: weights(t), codes: false })
       const tensors = heard('describe', request).tensors.map(plain)
-      return JSON.stringify({ format: null, problem: null, tensors })
+      const runs = { cpu: null, gpu: null }
+      return JSON.stringify({ format: null, problem: null, runs, tensors })
     },
     async plan(request) {
       return JSON.stringify(planOf(heard('plan', request)))

@@ -16,6 +16,8 @@ export function bindingOf(call: Call): Binding {
     catalog: (...args) => call('catalog', args),
     header: (...args) => call('header', args),
     index: (...args) => call('index', args),
+    ggufOpen: (...args) => call('ggufOpen', args),
+    ggufRows: (...args) => call('ggufRows', args),
     describe: (...args) => call('describe', args),
     plan: (...args) => call('plan', args),
     jobOpen: (...args) => call('jobOpen', args),

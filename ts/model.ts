@@ -81,7 +81,7 @@ export async function loadModel(
   options: LoadOptions,
 ): Promise<Model> {
   const checkpoint = await openCheckpoint(binding, source)
-  const tokenizer = await openTokenizer(checkpoint.store)
+  const tokenizer = await openTokenizer(checkpoint.store, host.within)
   const template = tokenizer && (await openTemplate(checkpoint.store, tokenizer))
   const defaults = await readDefaults(checkpoint, tokenizer)
   const handle = await open(binding, host, checkpoint, options)

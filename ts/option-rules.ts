@@ -4,6 +4,7 @@ import { type ErrorCode, LowbitError, nearest, quote } from './error.ts'
 import type {
   CalibrateOptions,
   ClassifyOptions,
+  ConvertOptions,
   EmbedOptions,
   EvaluateOptions,
   GenerateOptions,
@@ -87,6 +88,23 @@ const RULES = {
     dryRun: flag,
     compareText: any,
   } satisfies Rules<QuantizeOptions>,
+  convert: {
+    ...watching,
+    out: any,
+    format: text,
+    scheme: text,
+    dtype: text,
+    scaleDtype: text,
+    observer: choice('minmax', 'mse'),
+    lora: any,
+    exact: flag,
+    threads: run.threads,
+    isa: text,
+    maxShardBytes: integer(1 << 16, Number.MAX_SAFE_INTEGER),
+    fresh: flag,
+    force: flag,
+    dryRun: flag,
+  } satisfies Rules<ConvertOptions>,
   calibrate: {
     ...watching,
     out: any,
@@ -142,6 +160,7 @@ const RULES = {
 export type OptionsOf =
   | 'load'
   | 'quantize'
+  | 'convert'
   | 'calibrate'
   | 'generate'
   | 'embed'

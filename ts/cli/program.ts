@@ -5,6 +5,7 @@ import { registerCalibrate } from './calibrate.ts'
 import { registerChat } from './chat.ts'
 import { registerClassify } from './classify.ts'
 import type { Context, Register } from './command.ts'
+import { registerConvert } from './convert.ts'
 import { registerDoctor } from './doctor.ts'
 import { registerEmbed } from './embed.ts'
 import { registerEval } from './eval.ts'
@@ -16,6 +17,7 @@ import { registerRun } from './run.ts'
 /** Every command, in the order of the help. */
 const COMMANDS: readonly Register[] = [
   registerQuantize,
+  registerConvert,
   registerCalibrate,
   registerRecipes,
   registerEval,

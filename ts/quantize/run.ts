@@ -1,6 +1,6 @@
 /** One call of `quantize`: what does not change during it, and how it is decided. */
 import type { Binding } from '../binding.ts'
-import { type Checkpoint, configOf, openCheckpoint } from '../checkpoint.ts'
+import { type Checkpoint, configOf, openCheckpoint, readTensor } from '../checkpoint.ts'
 import { errorFrom, throwIfAborted } from '../error.ts'
 import type { Host, Output, Source } from '../host.ts'
 import type { QuantizeOptions } from '../options.ts'
@@ -15,7 +15,7 @@ import {
 } from './calibration.ts'
 import type { CalibrationInput } from './calibration-files.ts'
 import { promptsOf } from './compare.ts'
-import { drive, type Driven } from './drive.ts'
+import { drive, type Driven, type Driving } from './drive.ts'
 import { enginesFor } from './engines.ts'
 import { forecastSeconds } from './forecast.ts'
 import { type Gauge, gauge } from './gauge.ts'
@@ -56,7 +56,8 @@ export async function prepare(
 ): Promise<Run> {
   promptsOf(options)
   const recipe = await recipeOf(host, options)
-  const checkpoint = await openCheckpoint(binding, source)
+  // Blocks are quantized anew from the floats that they stand for.
+  const checkpoint = await openCheckpoint(binding, source, { floats: 'F16' })
   const settings = await settingsOf(binding, checkpoint, options, recipe)
   const size = (await needsCalibration(binding, settings))
     ? await calibrationSize(host, inputOf(options, recipe), options)
@@ -122,7 +123,8 @@ export async function runJob(
   const { signal } = run.options
   const job = await openJob(run, calibration, journal)
   try {
-    return await drive({ binding, job, checkpoint, plan, output, signal, report })
+    const read: Driving['read'] = (tensor, part) => readTensor(checkpoint, tensor, part)
+    return await drive({ binding, job, read, plan, output, signal, report })
   } finally {
     await binding.close(job)
   }

@@ -6,7 +6,7 @@ use crate::model::config::{Config, Factors};
 use crate::model::ops::{Op, Part, Slot};
 
 /// `unsupported` for what a family needs and no kernel here does, before anything is uploaded.
-pub(super) fn check(config: &Config) -> Result<()> {
+pub fn check(config: &Config) -> Result<()> {
     let needed = |layer| config.ops(layer).iter().find_map(missing);
     let factors = Factors::plain(config.head_dim);
     let whole_heads = config.rotary == config.head_dim && !config.arch().rope.interleaved;

@@ -56,7 +56,7 @@ impl Plan {
     fn work_units(&self) -> u64 {
         let steps = Step::list(self).into_iter().map(|s| s.work(self));
         // A survey writes nothing that would be read back.
-        let seal = self.budget.is_none().then(|| Seal::work(self));
+        let seal = self.budget.is_none().then(|| Seal::work(&self.files));
         pace::units(steps.sum::<u64>() + seal.unwrap_or(0))
     }
 

@@ -30,7 +30,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Data per file unless the request says otherwise, as transformers does.
-const SHARD_BYTES: u64 = 5_000_000_000;
+pub(crate) const SHARD_BYTES: u64 = 5_000_000_000;
 
 pub use super::choose::Layer;
 
@@ -186,8 +186,7 @@ impl Plan {
 
     /// File and offset of an output tensor.
     pub(super) fn place(&self, name: &str) -> Result<Place> {
-        let missing = || Error::new(Code::Internal, format!("output {name:?} is not planned"));
-        self.files.place(name).ok_or_else(missing)
+        self.files.at(name)
     }
 
     /// Output tensors of one layer, in the layout's order.

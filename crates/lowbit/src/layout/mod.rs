@@ -14,10 +14,10 @@ pub mod gptq;
 pub mod hqq;
 mod parts;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 pub mod target;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::container::safetensors::Planned;
 use crate::error::{Code, Error, Result, nearest};

@@ -3,7 +3,7 @@
 use super::arch::{Kind, Row};
 use super::config::Config;
 use super::weights::Needed;
-use super::{Slotted, Stored};
+use super::{Slotted, Stored, blocks};
 use crate::error::{Code, Error, Result};
 use crate::layout::Layout;
 use crate::scheme::Scheme;
@@ -68,10 +68,15 @@ impl Item {
             Kind::Matrix { bias, .. } => bias.tensor(),
             _ => "bias",
         };
-        let is_bias = matches!(row.kind, Kind::Bias(_));
+        let own = match (row.kind, config.old_norms) {
+            (Kind::Bias(_), true) => "beta",
+            (Kind::Bias(_), false) => "bias",
+            (Kind::Vector(_), true) => "gamma",
+            _ => "weight",
+        };
         Self {
             offset: config.arch().norm_offset,
-            own: if is_bias { "bias" } else { "weight" },
+            own,
             bias_name,
             ..Self::new(module, form)
         }
@@ -178,7 +183,7 @@ impl Item {
             Form::Matrix { rows, cols, bias } => (rows, cols, bias),
         };
         let weight = match &self.quantized {
-            None => Stored::Dense(self.take("weight", tensors)?),
+            None => blocks::stored(self.take("weight", tensors)?, cols)?,
             Some(quantized) => {
                 let parts: Vec<_> = tensors.take(quantized.parts.len()).collect();
                 let decoded = quantized
@@ -230,8 +235,8 @@ impl Needed {
     }
 }
 
-/// All values of a small tensor: norms and biases.
-fn floats(tensor: &Tensor) -> Result<Vec<f32>> {
+/// All values of a tensor: norms and biases, and blocks that have no other form.
+pub(super) fn floats(tensor: &Tensor) -> Result<Vec<f32>> {
     let floats = tensor.view().and_then(|t| t.to_f32());
     floats.map_err(|e| e.at(format!("tensor {:?}", tensor.name)))
 }

@@ -93,6 +93,9 @@ impl Loader {
         loader.config.bare = !loader.has(embed, "weight")
             && (embed.strip_prefix(loader.config.arch().base))
                 .is_some_and(|bare| loader.has(bare, "weight"));
+        let norm = format!("{}embeddings.LayerNorm", loader.config.arch().base);
+        let norm = loader.config.named(&norm);
+        loader.config.old_norms = loader.config.encoder.is_some() && loader.has(&norm, "gamma");
         let module = loader.config.arch().head;
         let stored = !loader.parts(module).is_empty() || loader.has(module, "weight");
         loader.head = head::source(&loader.config, stored)?;
@@ -218,7 +221,7 @@ impl Loader {
         }
     }
 
-    /// A linear as this checkpoint stores it. The embedding is none: it is always floats.
+    /// A linear as this checkpoint stores it. The embedding is none: it is floats, or blocks.
     fn stored(&self, mut item: Item) -> Item {
         let resolver = self.resolver.as_ref();
         let resolver = resolver.filter(|_| matches!(item.form, Form::Matrix { .. }));
@@ -275,11 +278,12 @@ fn check(names: &BTreeMap<&str, &TensorInfo>, needed: &Needed) -> Result<()> {
         let what = format!("tensor {:?} is missing", needed.name);
         return Err(Error::new(Code::MissingTensor, what).at("the checkpoint"));
     };
-    if ![Dtype::F32, Dtype::F16, Dtype::BF16].contains(&found.dtype) {
+    let blocks = matches!(found.dtype, Dtype::Blocks(ty) if ty.codec.is_some());
+    if !blocks && ![Dtype::F32, Dtype::F16, Dtype::BF16].contains(&found.dtype) {
         let what = format!("dtype {}", found.dtype.name());
         return Err(Error::new(Code::Dtype, what)
             .at(format!("tensor {:?}", needed.name))
-            .remedy("expected F32, F16 or BF16"));
+            .remedy("expected F32, F16, BF16 or blocks that are read here"));
     }
     needed.check(&found.shape)
 }

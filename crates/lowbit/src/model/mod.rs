@@ -2,6 +2,7 @@
 
 pub mod arch;
 mod archs;
+pub mod blocks;
 pub mod config;
 mod dims;
 pub mod encoder;

@@ -1,9 +1,9 @@
 //! What this build can do, as data for options, help and checks.
 
 use super::Host;
+use super::runs::formats;
 use crate::cpu::{Compute, Isa};
 use crate::error::Code;
-use crate::layout::{LAYOUTS, Layout};
 use crate::model::arch::ARCHS;
 use crate::round::{Method, ROUNDERS};
 use serde_json::{Value, json};
@@ -45,11 +45,6 @@ const SCHEMES: &[&str] = &[
 fn methods() -> Value {
     let row = |r: &Method| json!({"name": r.name, "about": r.about, "needsCalibration": r.needs_calibration});
     ROUNDERS.iter().map(row).collect()
-}
-
-fn formats() -> Value {
-    let row = |l: &&dyn Layout| json!({"name": l.name(), "about": l.about(), "read": true, "write": true});
-    LAYOUTS.iter().map(row).collect()
 }
 
 fn architectures() -> Value {

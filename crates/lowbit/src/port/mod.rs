@@ -20,12 +20,14 @@ mod describe;
 mod device;
 mod encode;
 mod files;
+mod gguf;
 mod guard;
 mod jobs;
 mod measure;
 mod models;
 mod parse;
 mod placement;
+mod runs;
 mod sessions;
 mod shelf;
 mod tally;
@@ -99,6 +101,17 @@ impl Port {
     /// Reads and checks `model.safetensors.index.json`, as JSON.
     pub fn index(&self, text: &[u8]) -> Result<String> {
         guard::caught(|| files::index(text))
+    }
+
+    /// Opens GGUF files as a checkpoint as far as `data` goes, the first bytes of each and then the
+    /// tensors that were asked for; says what it needs, ends with `done`.
+    pub fn gguf_open(&self, request: &str, data: &[Vec<u8>]) -> Result<Polled> {
+        guard::caught(|| gguf::open(request, data))
+    }
+
+    /// Rows of a GGUF tensor as the checkpoint has them, by the request that `gguf_open` gave.
+    pub fn gguf_rows(&self, request: &str, stored: Vec<u8>) -> Result<Vec<u8>> {
+        guard::caught(|| gguf::rows(request, stored))
     }
 
     /// How a checkpoint is quantized, from its config and headers, as JSON.

@@ -6,7 +6,9 @@ use super::placement::Placement;
 use super::{Host, Polled};
 use crate::cpu::{Compute, Cpu, Isa};
 use crate::error::{Code, Error, Result, nearest};
+use crate::gguf::bridge;
 use crate::kernels::matmul::has_shader;
+use crate::model::blocks;
 use crate::model::head::Head;
 use crate::model::load::{Loader, Source, TensorInfo};
 use crate::session::Engine;
@@ -50,7 +52,8 @@ pub(super) struct TensorRequest {
 pub(super) fn tensors(list: Vec<Value>) -> Result<Vec<TensorInfo>> {
     let one = |value| {
         let t: TensorRequest = from_value("tensors", &value)?;
-        let dtype = Dtype::parse(&t.dtype).map_err(|e| e.at(format!("tensor {:?}", t.name)))?;
+        let dtype =
+            Dtype::parse_stored(&t.dtype).map_err(|e| e.at(format!("tensor {:?}", t.name)))?;
         Ok(TensorInfo {
             name: t.name,
             dtype,
@@ -127,16 +130,19 @@ impl Loading {
         let cpu = cpu(host, r.threads, r.isa.as_deref())?;
         let device = choice("device", r.device.as_deref(), &["auto", "cpu", "gpu"])?;
         let compute = choice("compute", r.compute.as_deref(), &["auto", "f32", "int8"])?;
-        let quantized = r.config.get("quantization_config").is_some();
+        let by_config = r.config.get("quantization_config").is_some();
         let source = Source {
             tensors: tensors(r.tensors)?,
             config: r.config,
         };
         let loader = Loader::new(&source)?;
         let layers = loader.config().layers;
+        let blocks = blocks::types(&source.tensors);
+        let quantized = by_config || !blocks.is_empty();
         let shaders = loader
             .resolver()
-            .is_none_or(|r| r.schemes().all(has_shader));
+            .is_none_or(|r| r.schemes().all(has_shader))
+            && blocks.iter().all(|ty| bridge::has_shader(ty));
         let device = if r.gpu_layers == Some(0) || (device == "auto" && !shaders) {
             "cpu"
         } else {

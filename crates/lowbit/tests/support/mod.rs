@@ -4,6 +4,7 @@
 
 pub(crate) mod configs;
 pub(crate) mod floats;
+pub(crate) mod gguf;
 pub(crate) mod quantize;
 
 use lowbit::container::{safetensors, shards};

@@ -79,6 +79,8 @@ pub struct Config {
     pub labels: usize,
     /// Names in the checkpoint lack the base model's prefix; the loader finds that out.
     pub bare: bool,
+    /// Layer norms are stored as `gamma` and `beta`, as in old checkpoints; the loader finds out.
+    pub old_norms: bool,
     /// Linears of a family that is not known: such a config can be quantized and not run.
     pub guess: Option<Arc<Guess>>,
     /// The mixture of experts of the blocks that have one.
