@@ -44,6 +44,7 @@ impl Plan {
             "fingerprint": self.identity.fingerprint(),
             "config": format!("{:#}\n", self.config),
             "warnings": self.warnings,
+            "guessed": self.model.guess.is_some(),
         });
         if let Some(index) = &self.files.index {
             out["index"] = json!(index);

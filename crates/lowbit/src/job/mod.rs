@@ -41,6 +41,7 @@ mod shared;
 pub(crate) mod sink;
 pub mod size;
 pub(crate) mod step;
+mod subject;
 mod survey;
 #[cfg(test)]
 pub(crate) mod tests;

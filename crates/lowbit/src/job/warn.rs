@@ -2,6 +2,7 @@
 
 use super::describe::{WAYS, splits};
 use super::plan::Plan;
+use super::subject;
 use crate::error::{Code, Error, Result};
 
 /// Warnings that the plan alone gives; `dataset` instead when the run is strict and the
@@ -9,6 +10,8 @@ use crate::error::{Code, Error, Result};
 pub(super) fn of(plan: &Plan) -> Result<Vec<String>> {
     let mut warnings = small_set(plan);
     refuse_if_strict(plan, &warnings)?;
+    let guessed = subject::warnings(&plan.model, &plan.layers, &plan.ignored);
+    warnings.splice(0..0, guessed);
     warnings.extend(tensor_parallel(plan));
     Ok(warnings)
 }

@@ -120,6 +120,8 @@ pub enum Part {
     Pooler,
     /// Scores every label.
     Classifier,
+    /// What looks like a linear in a model of an unknown family.
+    Guessed,
 }
 
 impl Part {
