@@ -28,7 +28,8 @@ export type Engine = (typeof ENGINES)[number]
 export interface Output {
   readonly format: string
   readonly layers: readonly { readonly name: string; readonly scheme: string }[]
-  readonly ignored: readonly string[]
+  /** Linears that servers join into one matrix and that differ here. */
+  readonly torn?: string | null | undefined
 }
 
 interface Row {
@@ -62,7 +63,7 @@ const ROWS: readonly Row[] = [
   },
   {
     engines: ['transformers'],
-    formats: ['gptq', 'awq'],
+    formats: ['gptq', 'gptq-v2', 'awq'],
     loads: 'yes',
     note: 'with the GPTQModel package',
   },
@@ -182,14 +183,18 @@ const VERDICTS = ['yes', 'partly', 'no'] as const
 /** What each engine does with a planned model: the worst of its layers counts. */
 export function enginesFor(output: Output): readonly Loads[] {
   const schemes = [...new Set(output.layers.map(({ scheme }) => scheme))]
-  const torn = tornLinears(output)
+  const { torn } = output
   return ENGINES.map((engine) => {
     const found = schemes.map((scheme) => loadsScheme(engine, output.format, scheme))
-    if (torn !== undefined && SERVERS.some((name) => name === engine)) {
+    if (torn && SERVERS.some((name) => name === engine)) {
       found.push({ engine, loads: 'no', note: `it joins linears that differ here: ${torn}` })
     }
     if (schemes.length > 1 && engine === 'llama.cpp' && output.format === CT[0]) {
       found.push({ engine, loads: 'no', note: 'its converter reads one scheme' })
+    }
+    if (schemes.length > 1 && engine === 'transformers' && output.format.startsWith('gptq')) {
+      const note = 'it gives every layer the same bits, only GPTQModel itself reads the exceptions'
+      found.push({ engine, loads: 'no', note })
     }
     const [worst] = found.toSorted((a, b) => VERDICTS.indexOf(b.loads) - VERDICTS.indexOf(a.loads))
     return worst ?? { engine, loads: 'yes' }
@@ -207,23 +212,4 @@ function loadsScheme(engine: Engine, format: string, scheme: string): Loads {
   if (!row) return { engine, loads: 'no', note: 'it does not read the format' }
   const { loads, note } = row
   return note === undefined ? { engine, loads } : { engine, loads, note }
-}
-
-/** Linears that servers join into one matrix, which then has one scheme. */
-const JOINED = [
-  ['q_proj', 'k_proj', 'v_proj'],
-  ['gate_proj', 'up_proj'],
-] as const
-
-/** The first pair that would be joined and cannot be. */
-function tornLinears({ layers, ignored }: Output): string | undefined {
-  const schemes = new Map(layers.map(({ name, scheme }) => [name, scheme]))
-  for (const name of ignored) schemes.set(name, 'as it is')
-  for (const [name, scheme] of schemes) {
-    const [, base = '', part = ''] = /^(.*\.)([^.]+)$/.exec(name) ?? []
-    const group = JOINED.find((names) => names.some((one) => one === part))
-    const other = group?.find((one) => (schemes.get(base + one) ?? scheme) !== scheme)
-    if (other !== undefined) return `${name} is ${scheme}, ${other} is ${schemes.get(base + other)}`
-  }
-  return undefined
 }

@@ -3,6 +3,7 @@
 //! A layout never sees a file. It says which tensors a matrix becomes, makes their bytes, and takes
 //! them back; `encode(decode(bytes)) == bytes`.
 
+pub mod aqlm;
 pub mod awq;
 pub mod bitsandbytes;
 pub mod compressed_tensors;
@@ -34,6 +35,11 @@ pub trait Layout: Sync + std::fmt::Debug {
 
     /// One sentence on what reads it.
     fn about(&self) -> &'static str;
+
+    /// Whether it is written too, rather than only read.
+    fn is_written(&self) -> bool {
+        true
+    }
 
     /// Whether there is a place for a scheme; `scheme` with the reason otherwise.
     fn accepts(&self, scheme: &Scheme) -> Result<()>;
@@ -121,6 +127,7 @@ pub static LAYOUTS: &[&dyn Layout] = &[
     &hqq::Hqq,
     &fp8::Fp8,
     &eetq::Eetq,
+    &aqlm::Aqlm,
 ];
 
 /// The layout that a scheme is written in unless another is asked for: the first that has a place

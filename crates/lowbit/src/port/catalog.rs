@@ -6,6 +6,7 @@ use crate::error::Code;
 use crate::layout::{LAYOUTS, Layout};
 use crate::model::arch::ARCHS;
 use crate::round::{Method, ROUNDERS};
+use crate::scheme::PRESETS;
 use serde_json::{Value, json};
 
 pub(super) fn json(host: Host) -> String {
@@ -25,6 +26,7 @@ pub(super) fn json(host: Host) -> String {
         "formats": formats(),
         "architectures": architectures(),
         "schemes": SCHEMES,
+        "presets": presets(),
         "computes": computes,
         "codes": codes(),
     })
@@ -47,8 +49,14 @@ fn methods() -> Value {
     ROUNDERS.iter().map(row).collect()
 }
 
+/// llm-compressor's names for schemes.
+fn presets() -> Value {
+    let row = |(name, scheme): &(&str, &str)| json!({"name": name, "scheme": scheme});
+    PRESETS.iter().map(row).collect()
+}
+
 fn formats() -> Value {
-    let row = |l: &&dyn Layout| json!({"name": l.name(), "about": l.about(), "read": true, "write": true});
+    let row = |l: &&dyn Layout| json!({"name": l.name(), "about": l.about(), "read": true, "write": l.is_written()});
     LAYOUTS.iter().map(row).collect()
 }
 

@@ -69,6 +69,7 @@ impl Layout for CompressedTensors {
             "weight_g_idx",
             "weight_global_scale",
             "input_scale",
+            "input_global_scale",
         ]
     }
 

@@ -96,6 +96,21 @@ fn activations(scheme: &Scheme) -> Value {
     let Some(Activations { bits, dynamic }) = scheme.activations else {
         return Value::Null;
     };
+    if scheme.element == Element::Nvfp4 {
+        return json!({
+            "actorder": null,
+            "block_structure": null,
+            "dynamic": "local",
+            "group_size": 16,
+            "num_bits": bits,
+            "observer": "static_minmax",
+            "scale_dtype": "torch.float8_e4m3fn",
+            "strategy": "tensor_group",
+            "symmetric": true,
+            "type": "float",
+            "zp_dtype": "torch.float8_e4m3fn",
+        });
+    }
     let (strategy, size) = match (dynamic, scheme.group) {
         (false, _) => ("tensor", Value::Null),
         (true, Group::Block { cols, .. }) => ("group", json!(cols)),
