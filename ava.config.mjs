@@ -16,4 +16,6 @@ export default {
   // Native modules and GPU handles do not survive the end of a worker thread in every driver.
   workerThreads: false,
   timeout: '2m',
+  // No test asks a public hub, nor looks into the cache of whoever runs it.
+  environmentVariables: { HF_HUB_OFFLINE: '1', HF_HOME: 'target/no-hub', HF_HUB_CACHE: '' },
 }

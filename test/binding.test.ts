@@ -17,6 +17,8 @@ const ARITY: Readonly<Record<keyof Binding, number>> = {
   catalog: 0,
   header: 2,
   index: 1,
+  ggufOpen: 2,
+  ggufRows: 2,
   describe: 1,
   plan: 1,
   jobOpen: 2,
@@ -27,6 +29,7 @@ const ARITY: Readonly<Record<keyof Binding, number>> = {
   sessionPush: 2,
   sessionNext: 1,
   logits: 2,
+  encode: 3,
   score: 3,
   close: 1,
 }

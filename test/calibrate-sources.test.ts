@@ -73,9 +73,11 @@ test('calibrate: a data set by its name comes from the hub, its rows limited', a
   )
   process.env['HF_ENDPOINT'] = hub
   process.env['HF_TOKEN'] = 'secret'
+  process.env['HF_HUB_OFFLINE'] = '0'
   t.teardown(() => {
     delete process.env['HF_ENDPOINT']
     delete process.env['HF_TOKEN']
+    process.env['HF_HUB_OFFLINE'] = '1'
   })
   const report = await api.calibrate('org/set:small', { ...small, rows: 8 })
   t.like(report.sources[0], { name: 'org/set/small/train/0.parquet', documents: 8, whole: false })

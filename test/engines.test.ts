@@ -5,7 +5,7 @@ import { schemeParts } from '../ts/quantize/scheme.ts'
 
 /** What each engine does, by name. */
 function verdicts(output: Partial<Output>): Record<string, string> {
-  const whole = { format: 'compressed-tensors', layers: [], ...output }
+  const whole = { format: 'compressed-tensors', layers: [], ignored: ['lm_head'], ...output }
   return Object.fromEntries(enginesFor(whole).map(({ engine, loads }) => [engine, loads]))
 }
 
@@ -36,11 +36,13 @@ test('engines: servers join linears, so that they must agree', (t) => {
   const torn = enginesFor({
     format: 'compressed-tensors',
     layers: layers('w4g128', 'w8'),
-    torn: 'q_proj is w4g128, k_proj is w8',
+    ignored: [],
   })
   const server = torn.find(({ engine }) => engine === 'vLLM')
   t.is(server?.loads, 'no')
   t.regex(server?.note ?? '', /q_proj is w4g128, k_proj is w8/)
+  const ignored = ['model.layers.0.self_attn.k_proj']
+  t.is(verdicts({ layers: layers('w4g128'), ignored })['vLLM'], 'no')
   // Linears that nobody joins may differ.
   t.is(verdicts({ layers: layers('w4g128', 'w4g128', 'w8') })['vLLM'], 'yes')
   t.is(verdicts({ layers: layers('w4g128', 'w4g128', 'w8') })['llama.cpp'], 'no')

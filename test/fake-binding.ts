@@ -34,11 +34,14 @@ export function fakeBinding(fake: Fake = {}): Binding {
     catalog: async () => JSON.stringify(CATALOG),
     header: async (head, fileBytes) => JSON.stringify(headerOf(head, fileBytes)),
     index: async (text) => JSON.stringify(indexOf(text)),
+    ggufOpen: async () => fail('unsupported', 'the fake reads no GGUF'),
+    ggufRows: async () => fail('unsupported', 'the fake reads no GGUF'),
     async describe(request) {
       const weights = ({ shape }: Tensor) => shape.reduce((n, dim) => n * dim, 1)
       const plain = (t: Tensor) => ({ scheme: null, weights: weights(t), codes: false })
       const tensors = heard('describe', request).tensors.map(plain)
-      return JSON.stringify({ format: null, problem: null, tensors })
+      const runs = { cpu: null, gpu: null }
+      return JSON.stringify({ format: null, problem: null, runs, tensors })
     },
     async plan(request) {
       return JSON.stringify(planOf(heard('plan', request)))
@@ -81,6 +84,10 @@ export function fakeBinding(fake: Fake = {}): Binding {
       return JSON.stringify({ token })
     },
     logits: async (_model, tokens) => new Float32Array(tokens.length * (fake.vocabulary ?? 4096)),
+    async encode(_model, request) {
+      const { lengths } = JSON.parse(request)
+      return Float32Array.from({ length: 2 * lengths.length }, (_, i) => lengths[i >> 1])
+    },
     score: async (_model, reference, tokens): Promise<Scored> => {
       const positions = tokens.length - 1
       const other = reference === 0 ? {} : { referenceNll: positions, sameTop: positions / 2 }
@@ -105,6 +112,8 @@ const INFO = {
   weightBytes: 1,
   bitsPerWeight: 16,
   scheme: null,
+  causal: true,
+  tasks: ['generate', 'embed', 'classify'],
 }
 
 const CATALOG = {

@@ -5,14 +5,18 @@
 import type { Binding } from './binding.ts'
 import type { CalibrateReport } from './calibration/report.ts'
 import { type CalibrationSource, sourceList } from './calibration/source.ts'
+import { convertModel } from './convert/convert.ts'
+import type { ConvertReport } from './convert/report.ts'
 import { errorFrom } from './error.ts'
 import { type Evaluation, evaluateModel } from './evaluate/evaluate.ts'
-import type { Host, Source } from './host.ts'
+import { withTexts } from './gguf.ts'
+import type { Host, Reading, Source } from './host.ts'
 import { inspectSource, type Inspection } from './inspect.ts'
 import { loadModel, type Model } from './model.ts'
 import { checkOptions } from './option-rules.ts'
 import type {
   CalibrateOptions,
+  ConvertOptions,
   EvaluateOptions,
   LoadOptions,
   QuantizeOptions,
@@ -24,7 +28,7 @@ import { PRESETS } from './recipe/presets.ts'
 import type { Store } from './store/store.ts'
 import { textOf } from './bytes.ts'
 
-/** A model's folder, its address, one safetensors file, or a store. */
+/** A model's folder, address or file, its name on the hub (`owner/name@revision`), or a store. */
 export type Place = string | Store
 
 /** What this build can do, as the core says. */
@@ -59,6 +63,19 @@ export interface Lowbit {
    * const report = await quantize('./model', { out: './model-w4' })
    */
   readonly quantize: (model: Place, options: QuantizeOptions) => Promise<QuantizeReport>
+  /**
+   * Takes a checkpoint from one format to another: exactly where the format holds its values, by
+   * rounding where a scheme is asked for, and the report says which. A LoRA adapter is merged on
+   * the way. Throws `scheme` naming the first layer that does not fit, `unsupported`,
+   * `output-path`, `resume-mismatch`, `aborted`.
+   *
+   * @example
+   * const { exact, rounded } = await convert('./model-awq', {
+   *   out: './model-gptq',
+   *   format: 'gptq-v2',
+   * })
+   */
+  readonly convert: (model: Place, options: ConvertOptions) => Promise<ConvertReport>
   /**
    * Makes a calibration set of files, folders, addresses, data sets by name, stores or bytes:
    * cleans and counts the texts, chooses samples among them, and writes them with a manifest. The
@@ -105,23 +122,35 @@ export interface Lowbit {
 
 /** Joins a binding and a host to the functions of this package. */
 export function createApi(binding: Binding, host: Host): Lowbit {
-  const source = async (place: Place): Promise<Source> =>
-    typeof place === 'string' ? host.source(place) : { store: place }
+  const source = async (place: Place, reading: Reading = {}): Promise<Source> =>
+    typeof place === 'string' ? host.source(place, reading) : { store: place }
 
   const load: Lowbit['load'] = async (place, options = {}) => {
     checkOptions('load', options)
-    return loadModel(binding, host, await source(place), options)
+    return loadModel(binding, host, await source(place, options), options)
   }
 
   const api: Lowbit = {
     load,
-    quantize: async (place, options) => quantizeModel(binding, host, await source(place), options),
+    async quantize(place, options) {
+      checkOptions('quantize', options)
+      // A plan reads headers only.
+      const from = await source(place, { ...options, headers: options.dryRun })
+      return quantizeModel(binding, host, from, options)
+    },
+    async convert(place, options) {
+      const { lora } = options
+      const adapter = lora === undefined ? undefined : await source(lora, options)
+      const from = await source(place, { ...options, headers: options.dryRun })
+      return convertModel({ binding, host }, from, options, adapter)
+    },
     async calibrate(sources, options = {}) {
       const { model, signal } = options
       // What cleans and tells languages is loaded by those who need it.
       const { makeSet } = await import('./calibration/calibrate.ts')
       const parts = { host, version: (await catalogOf(binding)).version }
-      const named = model === undefined ? undefined : await source(model)
+      const named =
+        model === undefined ? undefined : await withTexts(binding, await source(model, options))
       const opened = named && {
         source: named,
         load: () => load(model ?? '', { compute: 'f32', device: 'cpu', signal }),
@@ -129,7 +158,7 @@ export function createApi(binding: Binding, host: Host): Lowbit {
       const made = { ...parts, ...(opened ? { model: opened } : {}) }
       return makeSet(made, sourceList(sources), options)
     },
-    inspect: async (place) => inspectSource(binding, await source(place)),
+    inspect: async (place) => inspectSource(binding, await source(place, { headers: true })),
     async evaluate(model, options = {}) {
       checkOptions('evaluate', options)
       const loaded: Model[] = []
@@ -151,6 +180,7 @@ export function createApi(binding: Binding, host: Host): Lowbit {
   return {
     load: typed(api.load),
     quantize: typed(api.quantize),
+    convert: typed(api.convert),
     calibrate: typed(api.calibrate),
     inspect: typed(api.inspect),
     evaluate: typed(api.evaluate),

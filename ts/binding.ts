@@ -6,7 +6,7 @@
  * Failures reject with an `Error` whose `code` is one of the codes in `catalog().codes`.
  *
  * The buffers of an `answer` are handed over: a caller does not use them again, so that they can
- * move to a worker.
+ * move to a worker, or be given back at once. The `data` of a job lasts until its next poll.
  */
 export interface Binding {
   /** JSON `Catalog`: version, host and the tables of methods, formats, architectures, codes. */
@@ -15,6 +15,14 @@ export interface Binding {
   header(head: Uint8Array, fileBytes: number): Promise<string>
   /** Parses and checks `model.safetensors.index.json`. */
   index(text: Uint8Array): Promise<string>
+  /**
+   * Opens GGUF files as a checkpoint, as far as `data` goes: the first bytes of each file of
+   * `{ files, values, floats }` and then those tensors. Asks for more, or ends with `done` and the
+   * texts of the checkpoint's files; `Ask` of ts/gguf.ts.
+   */
+  ggufOpen(request: string, data: Uint8Array[]): Promise<Polled>
+  /** Rows of a GGUF tensor as the checkpoint has them, by the request that `ggufOpen` gave. */
+  ggufRows(request: string, stored: Uint8Array): Promise<Uint8Array>
   /** How a checkpoint `{ config, tensors }` is quantized; JSON `Described` of ts/inspect.ts. */
   describe(request: string): Promise<string>
   /** Checks everything that can be checked before a tensor is read; JSON `Plan`. */
@@ -35,6 +43,11 @@ export interface Binding {
   sessionNext(session: number): Promise<string>
   /** Logits of every token, row-major `[tokens, vocabulary]`. */
   logits(model: number, tokens: Uint32Array): Promise<Float32Array>
+  /**
+   * Texts whose tokens lie one after another, as JSON `{ want, lengths, second?, pooling?,
+   * normalize? }` says: `states` of every token, `vectors` or scores of `labels` of every text.
+   */
+  encode(model: number, request: string, tokens: Uint32Array): Promise<Float32Array>
   /** Scores one window; `reference` is 0 or another model. */
   score(model: number, reference: number, tokens: Uint32Array): Promise<Scored>
   /** Frees a job, model or session; unknown handles are ignored. */

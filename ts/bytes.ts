@@ -37,6 +37,26 @@ export function objectOf(text: string, code: ErrorCode, place: string): Json {
   throw new LowbitError(code, 'Not a JSON object', { place })
 }
 
+/** Deepest JSON that is passed on; parsers elsewhere stop at 128. */
+const DEPTH_MAX = 100
+
+/** Refuses, with `code`, numbers that are beyond every float and values that are nested too deep. */
+export function checkValues(json: Json, code: ErrorCode, place: string): void {
+  const open: (readonly [path: string, value: unknown, depth: number])[] = [['', json, 0]]
+  for (let next = open.pop(); next; next = open.pop()) {
+    const [path, value, depth] = next
+    if (typeof value === 'number' && !Number.isFinite(value)) {
+      const remedy = 'expected a finite number'
+      throw new LowbitError(code, `${path} is beyond every float`, { place, remedy })
+    }
+    if (typeof value !== 'object' || value === null) continue
+    if (depth === DEPTH_MAX) throw new LowbitError(code, 'Nested too deep', { place })
+    for (const [key, inner] of Object.entries(value)) {
+      open.push([path === '' ? key : `${path}.${key}`, inner, depth + 1])
+    }
+  }
+}
+
 /** Whether a parsed value is a JSON object. */
 export function isObject(value: unknown): value is Json {
   return typeof value === 'object' && value !== null && !Array.isArray(value)

@@ -16,6 +16,8 @@ export function bindingOf(call: Call): Binding {
     catalog: (...args) => call('catalog', args),
     header: (...args) => call('header', args),
     index: (...args) => call('index', args),
+    ggufOpen: (...args) => call('ggufOpen', args),
+    ggufRows: (...args) => call('ggufRows', args),
     describe: (...args) => call('describe', args),
     plan: (...args) => call('plan', args),
     jobOpen: (...args) => call('jobOpen', args),
@@ -26,6 +28,7 @@ export function bindingOf(call: Call): Binding {
     sessionPush: (...args) => call('sessionPush', args),
     sessionNext: (...args) => call('sessionNext', args),
     logits: (...args) => call('logits', args),
+    encode: (...args) => call('encode', args),
     score: (...args) => call('score', args),
     close: (...args) => call('close', args),
   }

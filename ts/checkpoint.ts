@@ -3,8 +3,9 @@
  * of every tensor. No tensor is read here.
  */
 import type { Binding } from './binding.ts'
-import { type Json, objectOf, textOf } from './bytes.ts'
+import { checkValues, type Json, objectOf, textOf } from './bytes.ts'
 import { errorFrom, LowbitError, quote } from './error.ts'
+import { findGguf, type GgufOptions, openGguf, readRestored, type Restored } from './gguf.ts'
 import type { Source } from './host.ts'
 import { checkRange, isGuarded, type Range, readLimited, type Store } from './store/store.ts'
 
@@ -16,12 +17,19 @@ export interface TensorPlace {
   /** The file, and the first byte in it. */
   readonly file: string
   readonly offset: number
+  /** Bytes of the tensor, as `readTensor` gives them. */
   readonly bytes: number
+  /** How they are made of what lies in the file, when they do not lie there as they are. */
+  readonly restore?: Restored
 }
 
 /** An opened checkpoint. */
 export interface Checkpoint {
+  /** Its files; those that a GGUF file keeps in its metadata are among them. */
   readonly store: Store
+  /** What holds the tensors, as people call it. */
+  readonly container: string
+  readonly binding: Binding
   /** Folder, file or address, for messages. */
   readonly place: string
   /** config.json; absent when a single file was opened that has none beside it. */
@@ -73,9 +81,15 @@ const CONFIG_BYTES_MAX = 16 << 20
 const HEADERS_AT_ONCE = 8
 
 /** Opens a folder, an address or a single file of tensors. */
-export async function openCheckpoint(binding: Binding, source: Source): Promise<Checkpoint> {
+export async function openCheckpoint(
+  binding: Binding,
+  source: Source,
+  options: GgufOptions = {},
+): Promise<Checkpoint> {
   const { store, file } = source
   const place = file === undefined ? store.place : `${store.place}/${file}`
+  const gguf = await findGguf(source)
+  if (gguf !== undefined) return openOne(binding, { store, file: gguf }, place, options)
   const names = new Set(await store.list())
   const config = names.has('config.json') ? await readConfig(store) : undefined
   const single = file ?? singleFile(names)
@@ -83,10 +97,25 @@ export async function openCheckpoint(binding: Binding, source: Source): Promise<
     single === undefined
       ? await openSharded(binding, store, names)
       : [await openFile(binding, store, single)]
-  const tensors = new Map(
-    found.flatMap((opened) => opened.tensors.map((t) => [t.name, t] as const)),
-  )
-  return { store, place, config, tensors, files: found.map((opened) => opened.file) }
+  const tensors = byName(found.flatMap((opened) => opened.tensors))
+  const files = found.map((opened) => opened.file)
+  return { store, place, config, tensors, files, binding, container: 'safetensors' }
+}
+
+/** A checkpoint in GGUF, by one of its files. */
+async function openOne(
+  binding: Binding,
+  { store, file }: Required<Source>,
+  place: string,
+  options: GgufOptions,
+): Promise<Checkpoint> {
+  const { tensors, ...gguf } = await openGguf(binding, store, file, options)
+  const config = await readConfig(gguf.store)
+  return { ...gguf, place, config, tensors: byName(tensors), binding }
+}
+
+function byName(tensors: readonly TensorPlace[]): ReadonlyMap<string, TensorPlace> {
+  return new Map(tensors.map((tensor) => [tensor.name, tensor]))
 }
 
 /** config.json, which a model needs. */
@@ -112,6 +141,8 @@ export async function readTensor(
   }
   const { offset, length } = part ?? { offset: 0, length: tensor.bytes }
   checkRange({ offset, length }, tensor.bytes, `${checkpoint.place}: tensor ${quote(name)}`)
+  const { restore } = tensor
+  if (restore && length > 0) return readRestored(checkpoint, tensor, restore, { offset, length })
   return checkpoint.store.read(tensor.file, { offset: tensor.offset + offset, length })
 }
 
@@ -133,7 +164,9 @@ export function requestText(checkpoint: Checkpoint, rest: Json): string {
 async function readConfig(store: Store): Promise<{ text: string; json: Json }> {
   const place = `${store.place}/config.json`
   const text = textOf(await readLimited(store, 'config.json', CONFIG_BYTES_MAX), 'config', place)
-  return { text, json: objectOf(text, 'config', place) }
+  const json = objectOf(text, 'config', place)
+  checkValues(json, 'config', place)
+  return { text, json }
 }
 
 /** The one file of tensors, or nothing when an index names them; transformers looks in this order. */
@@ -157,12 +190,8 @@ function noWeights(names: ReadonlySet<string>): LowbitError {
       remedy: 'save the model as safetensors',
     })
   }
-  const gguf = [...names].find((name) => name.endsWith('.gguf'))
-  if (gguf !== undefined) {
-    return new LowbitError('unsupported', `${quote(gguf)} is GGUF, which is not read yet`)
-  }
   return new LowbitError('not-found', `There is neither ${SINGLE} nor ${INDEX}`, {
-    remedy: "name a model's folder, address or safetensors file",
+    remedy: "name a model's folder or address, or a safetensors or GGUF file",
   })
 }
 

@@ -52,6 +52,7 @@ export const CODES = [
   'io',
   'disk-full',
   'not-found',
+  'unauthorized',
   'out-of-memory',
   'aborted',
   'device-lost',

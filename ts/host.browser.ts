@@ -2,14 +2,17 @@
 import { hubFiles } from './calibration/hub.ts'
 import { isDatasetName } from './calibration/source.ts'
 import { LowbitError } from './error.ts'
-import type { Host } from './host.ts'
+import type { Host, Source } from './host.ts'
+import { endpointOf, type Hub } from './hub/access.ts'
+import { hubName, hubPage, hubText } from './hub/name.ts'
+import { remoteSource } from './hub/repository.ts'
 import { sha256 } from './sha256.ts'
-import { addressFiles, readAddress, splitAddress } from './store/address.ts'
+import { addressFiles, isAddress, readAddress, splitAddress } from './store/address.ts'
 
 /** The world as a page or a worker sees it; places are relative to the page. */
-export const browserHost: Host = {
+export const browserHost = (hub: Hub = {}): Host => ({
   threads: 1,
-  source: async (place) => splitAddress(place, globalThis.location?.href),
+  source: (place, { signal } = {}) => sourceOf(hub, place, signal),
   output: (place) =>
     Promise.reject(
       new LowbitError('output-path', 'A page cannot write to a folder', {
@@ -20,7 +23,7 @@ export const browserHost: Host = {
   readText: (place) => readAddress(new URL(place, globalThis.location?.href)),
   data: async (place) =>
     isDatasetName(place)
-      ? hubFiles(place)
+      ? hubFiles(place, hub)
       : addressFiles(new URL(place, globalThis.location?.href)),
   folder(place) {
     throw new LowbitError('output-path', 'A page cannot write a file', {
@@ -30,4 +33,22 @@ export const browserHost: Host = {
   },
   bundled: (name) => readAddress(new URL(`../data/${name}`, import.meta.url)),
   sha256,
+})
+
+/** An address, or a model of the hub unless the site has a folder of that name. */
+async function sourceOf(hub: Hub, place: string, signal: AbortSignal | undefined): Promise<Source> {
+  const base = globalThis.location?.href
+  const name = isAddress(place) ? hubPage(place, endpointOf(hub)) : hubName(place)
+  if (!name || (!isAddress(place) && (await siteHas(place, base)))) return splitAddress(place, base)
+  return remoteSource(hub, name, { name: hubText(name), signal })
+}
+
+/** Whether a relative place is a model's folder or file on the page's own site. */
+async function siteHas(place: string, base: string | undefined): Promise<boolean> {
+  if (base === undefined || !URL.canParse(place, base)) return false
+  const { store, file = 'config.json' } = splitAddress(place, base)
+  const url = `${store.place}/${file}`
+  const response = await fetch(url, { method: 'HEAD' }).catch(() => undefined)
+  // A site of one page answers with that page whatever is asked for.
+  return Boolean(response?.ok) && !/html/.test(response?.headers.get('content-type') ?? '')
 }

@@ -5,6 +5,7 @@ import { readFile, stat } from 'node:fs/promises'
 import { availableParallelism } from 'node:os'
 import { basename, dirname, extname, resolve } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { Script } from 'node:vm'
 import { hubFiles } from './calibration/hub.ts'
 import {
   type DataFile,
@@ -14,7 +15,12 @@ import {
   streamFile,
 } from './calibration/source.ts'
 import { errorFrom, LowbitError } from './error.ts'
-import type { Host, Source } from './host.ts'
+import type { Host, Reading, Source } from './host.ts'
+import { endpointOf } from './hub/access.ts'
+import { cachedSource, knownSource } from './hub/cache.ts'
+import { hubSettings } from './hub/environment.ts'
+import { type HubName, hubName, hubPage, hubText } from './hub/name.ts'
+import { remoteSource } from './hub/repository.ts'
 import { fsStore } from './store/fs.ts'
 import { fsOutput } from './store/output.ts'
 import { addressFiles, isAddress, readAddress, splitAddress } from './store/address.ts'
@@ -25,12 +31,14 @@ const TEXT_BYTES_MAX = 2 ** 30
 /** The world as Node sees it. */
 export const nodeHost: Host = {
   threads: availableParallelism(),
-  source: (place) => (isAddress(place) ? Promise.resolve(splitAddress(place)) : fileSource(place)),
+  source: (place, reading = {}) =>
+    isAddress(place) ? addressSource(place, reading) : fileSource(place, reading),
   output: (place, options) => fsOutput(place, options),
   readText: (place) => (isAddress(place) ? readAddress(place) : readFileLimited(place)),
   data: (place) => (isAddress(place) ? Promise.resolve(addressFiles(place)) : localData(place)),
   folder: (place) => ({ store: fsStore(dirname(resolve(place))), file: basename(place) }),
   bundled: (name) => readFileLimited(fileURLToPath(new URL(`../data/${name}`, import.meta.url))),
+  within: (milliseconds, run) => runWithin(milliseconds, run),
   memory: () => process.memoryUsage.rss(),
   sha256() {
     const hash = createHash('sha256')
@@ -38,22 +46,57 @@ export const nodeHost: Host = {
   },
 }
 
-async function fileSource(place: string): Promise<Source> {
+/** Name under which a script finds what it is to run. */
+const RUN = Symbol.for('lowbit.within')
+const CALL = new Script("globalThis[Symbol.for('lowbit.within')]()")
+
+/** A script can be stopped anywhere, inside a regular expression too. */
+function runWithin<T>(milliseconds: number, run: () => T): T {
+  const found: { value?: T } = {}
+  Reflect.set(globalThis, RUN, () => {
+    found.value = run()
+  })
+  try {
+    CALL.runInThisContext({ timeout: Math.ceil(milliseconds) })
+  } finally {
+    Reflect.deleteProperty(globalThis, RUN)
+  }
+  if (!('value' in found)) throw new LowbitError('internal', 'Nothing came of it')
+  return found.value
+}
+
+async function addressSource(place: string, reading: Reading): Promise<Source> {
+  const name = hubPage(place, endpointOf(await hubSettings()))
+  return name ? hubSource(name, reading) : splitAddress(place)
+}
+
+async function fileSource(place: string, reading: Reading): Promise<Source> {
   const path = resolve(place)
   try {
     if ((await stat(path)).isDirectory()) return { store: fsStore(path) }
   } catch (thrown) {
     const error = errorFrom(thrown, 'io', path)
-    // `org/name` is how models are named on the hub.
-    const isHubName = /^[\w.-]+\/[\w.-]+$/.test(place) && error.code === 'not-found'
-    if (!isHubName) throw error
-    throw new LowbitError('not-found', 'The folder does not exist', {
-      place: path,
-      remedy: `download it first, as with: hf download ${place} --local-dir ${basename(place)}`,
-    })
+    const name = hubName(place)
+    if (!name || error.code !== 'not-found') throw error
+    return hubSource(name, reading)
   }
   refuseOther(path)
   return { store: fsStore(dirname(path)), file: basename(path) }
+}
+
+/** A model of the hub out of the cache, or where it is when only its headers are wanted. */
+async function hubSource(name: HubName, reading: Reading): Promise<Source> {
+  const settings = await hubSettings()
+  if (!reading.headers || settings.offline) return cachedSource(settings, name, reading)
+  try {
+    const { signal } = reading
+    return await remoteSource(settings, name, { name: hubText(name), signal })
+  } catch (thrown) {
+    const error = errorFrom(thrown, 'io', hubText(name))
+    const known = error.code === 'io' ? await knownSource(settings, name) : undefined
+    if (known) return known
+    throw error
+  }
 }
 
 async function localData(place: string): Promise<readonly DataFile[]> {
@@ -68,8 +111,7 @@ async function localData(place: string): Promise<readonly DataFile[]> {
   } catch (thrown) {
     const error = errorFrom(thrown, 'io', path)
     if (error.code !== 'not-found' || !isDatasetName(place)) throw error
-    const { HF_ENDPOINT: endpoint, HF_TOKEN: token } = process.env
-    return hubFiles(place, { endpoint, token })
+    return hubFiles(place, await hubSettings())
   }
 }
 
@@ -82,8 +124,6 @@ function refuseOther(path: string): void {
       remedy: 'save the model as safetensors',
     })
   }
-  if (kind === '.gguf')
-    throw new LowbitError('unsupported', 'GGUF is not read yet', { place: path })
 }
 
 async function readFileLimited(place: string): Promise<Uint8Array> {

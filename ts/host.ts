@@ -1,5 +1,6 @@
 /** What differs between Node and a browser, handed in so that everything else is the same. */
 import type { DataFile } from './calibration/source.ts'
+import type { Watching } from './options.ts'
 import type { Release, Store } from './store/store.ts'
 
 /** A place where a model is, as a caller named it. */
@@ -52,15 +53,24 @@ export interface OutputOptions {
   readonly inputs: readonly string[]
 }
 
+/** How a model is going to be read. */
+export interface Reading extends Watching {
+  /** Only headers: a model on a hub is then read where it is. */
+  readonly headers?: boolean | undefined
+}
+
 /** Texts that ship with the package. */
 export type BundledText = 'calibration.txt' | 'eval.txt'
+
+/** Runs something; throws when it takes longer than so many milliseconds. */
+export type Within = <T>(milliseconds: number, run: () => T) => T
 
 /** The world around the facade. */
 export interface Host {
   /** Threads to compute with, unless the caller says otherwise. */
   readonly threads: number
-  /** Finds a model by folder, file or address. */
-  source(place: string): Promise<Source>
+  /** Finds a model by folder, file, address or name on the hub, which is fetched if need be. */
+  source(place: string, reading?: Reading): Promise<Source>
   /** Opens a place to write a model to. */
   output(place: string, options: OutputOptions): Promise<Output>
   /** Reads a text that the caller named. */
@@ -73,6 +83,8 @@ export interface Host {
   bundled(name: BundledText): Promise<Uint8Array>
   /** Starts a SHA-256 digest. */
   sha256(): Hash
+  /** Runs something to its end, or throws when its time is over; where a thread can do that. */
+  readonly within?: Within
   /** Bytes of memory of the process, where they can be known. */
   readonly memory?: () => number
 }

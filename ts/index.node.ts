@@ -10,6 +10,8 @@ const lowbit: Lowbit = createApi(lazyBinding(nativeBinding), nodeHost)
 
 /** Makes a checkpoint smaller; see `Lowbit.quantize`. */
 export const quantize: Lowbit['quantize'] = lowbit.quantize
+/** Takes a checkpoint from one format to another; see `Lowbit.convert`. */
+export const convert: Lowbit['convert'] = lowbit.convert
 /** Makes a calibration set; see `Lowbit.calibrate`. */
 export const calibrate: Lowbit['calibrate'] = lowbit.calibrate
 /** Loads a checkpoint to run it; see `Lowbit.load`. */

@@ -1,5 +1,7 @@
 /** The inside of a model, which its own functions and `evaluate` need. */
 import type { Binding } from './binding.ts'
+import type { Json } from './bytes.ts'
+import type { Sentence } from './encode/sentence.ts'
 import { LowbitError } from './error.ts'
 import type { GenerationDefaults } from './generation-config.ts'
 import type { ChatTemplate } from './text/chat.ts'
@@ -26,6 +28,10 @@ export interface ModelInfo {
   readonly bitsPerWeight: number
   /** As in `w4g128`; null for an original. */
   readonly scheme: string | null
+  /** Tokens see what is before them; in encoders, their whole text. */
+  readonly causal: boolean
+  /** What the model can be asked for. */
+  readonly tasks: readonly ('generate' | 'embed' | 'classify')[]
 }
 
 /** A model's handle, and what its folder says beside the weights. */
@@ -37,6 +43,10 @@ export interface Loaded {
   readonly tokenizer: Tokenizer | undefined
   readonly template: ChatTemplate | undefined
   readonly defaults: GenerationDefaults
+  /** config.json. */
+  readonly config: Json
+  /** What files say about vectors; read when first asked for. */
+  readonly sentence: () => Promise<Sentence>
 }
 
 const loadedModels = new WeakMap<object, Loaded>()

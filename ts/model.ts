@@ -2,12 +2,22 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 /** A loaded model: what `load` returns. */
 import type { Binding } from './binding.ts'
-import { type Checkpoint, openCheckpoint, readTensor, requestText } from './checkpoint.ts'
+import { type Checkpoint, configOf, openCheckpoint, readTensor, requestText } from './checkpoint.ts'
+import type { TextOrPair } from './encode/batch.ts'
+import { type Classification, classifyTexts } from './encode/classify.ts'
+import { embedTexts } from './encode/embed.ts'
+import { readSentence, type Sentence } from './encode/sentence.ts'
 import { errorFrom, LowbitError, throwIfAborted } from './error.ts'
 import { generate } from './generate.ts'
 import { readDefaults } from './generation-config.ts'
 import type { Host, Source } from './host.ts'
-import type { GenerateOptions, LoadOptions, Usage } from './options.ts'
+import type {
+  ClassifyOptions,
+  EmbedOptions,
+  GenerateOptions,
+  LoadOptions,
+  Usage,
+} from './options.ts'
 import { disposeLoaded, type Loaded, loadedOf, type ModelInfo, rememberLoaded } from './loaded.ts'
 import { meter, type Work } from './progress.ts'
 import { type Message, openTemplate } from './text/chat.ts'
@@ -34,6 +44,26 @@ export interface Model {
   ): AsyncGenerator<string, Usage, undefined>
   /** Logits of every token, row-major `[tokens, vocabulary]`. */
   logits(tokens: Uint32Array): Promise<Float32Array>
+  /**
+   * One vector per text, pooled and normalized as the files of sentence-transformers beside the
+   * model say. Texts are run in batches of similar length, and cut where the model ends. Throws
+   * `unsupported` on a GPU and for modules that are not computed, and `aborted`.
+   *
+   * @example
+   * const [fox, dog] = await model.embed(['a fast fox', 'a quick brown dog'])
+   */
+  embed(texts: string | readonly string[], options?: EmbedOptions): Promise<Float32Array[]>
+  /**
+   * Labels and scores of texts, or of pairs of texts as cross-encoders take them. Throws
+   * `unsupported` for a model without a classification head.
+   *
+   * @example
+   * const [{ label, score }] = await model.classify('what a lovely day')
+   */
+  classify(
+    texts: string | readonly TextOrPair[],
+    options?: ClassifyOptions,
+  ): Promise<Classification[]>
   /** Ids of a text; with `special`, what the model expects around a text is added. */
   tokenize(text: string, special?: boolean): Uint32Array
   /** Text of ids, without special tokens. */
@@ -51,15 +81,18 @@ export async function loadModel(
   options: LoadOptions,
 ): Promise<Model> {
   const checkpoint = await openCheckpoint(binding, source)
-  const tokenizer = await openTokenizer(checkpoint.store)
+  const tokenizer = await openTokenizer(checkpoint.store, host.within)
   const template = tokenizer && (await openTemplate(checkpoint.store, tokenizer))
   const defaults = await readDefaults(checkpoint, tokenizer)
   const handle = await open(binding, host, checkpoint, options)
   try {
     const info = await feed(binding, handle, checkpoint, options)
-    const { place } = checkpoint
+    const { place, store } = checkpoint
+    const config = configOf(checkpoint).json
+    let files: Promise<Sentence> | undefined
+    const sentence = (): Promise<Sentence> => (files ??= readSentence(store))
     return modelOf(
-      { binding, handle, place, info, tokenizer, template, defaults },
+      { binding, handle, place, info, tokenizer, template, defaults, config, sentence },
       checkpoint.files.reduce((bytes, file) => bytes + file.bytes, 0),
     )
   } catch (error) {
@@ -81,6 +114,8 @@ function modelOf(loaded: Loaded, bytes: number): Model {
       // A copy, because a binding in a worker takes its arguments away.
       return binding.logits(handle, tokens.slice()).catch(rethrow)
     },
+    embed: (texts, options = {}) => embedTexts(() => loadedOf(model), texts, options),
+    classify: (texts, options = {}) => classifyTexts(() => loadedOf(model), texts, options),
     tokenize: (text, special = false) => tokenizer().encode(text, special),
     detokenize: (tokens) => tokenizer().decode(tokens),
     async dispose() {

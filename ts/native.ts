@@ -2,12 +2,16 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { fileURLToPath } from 'node:url'
-import type { Binding } from './binding.ts'
+import type { Binding, Polled } from './binding.ts'
+import { bindingOf } from './calls.ts'
 import { LowbitError } from './error.ts'
 
 /** What a native module exports. */
 interface Native {
-  readonly Binding: new () => Binding
+  readonly Binding: new () => Binding & {
+    /** The memory of `spent` is given back. */
+    jobPoll(job: number, answer: Uint8Array[], spent: readonly Uint8Array[]): Promise<Polled>
+  }
 }
 
 /** `linux-x64-gnu`, `darwin-arm64`, `win32-x64-msvc`: as napi-rs names platforms. */
@@ -30,7 +34,7 @@ export async function nativeBinding(): Promise<Binding> {
   silenceDrivers()
   try {
     const native: unknown = require(place)
-    if (isNative(native)) return new native.Binding()
+    if (isNative(native)) return thrifty(new native.Binding())
     throw new Error('it exports no Binding')
   } catch (cause) {
     throw new LowbitError('unsupported', `The native module for ${name} does not load`, {
@@ -38,6 +42,26 @@ export async function nativeBinding(): Promise<Binding> {
       remedy: `reinstall with optional dependencies, or run npm run build:native in a checkout (${messageOf(cause)})`,
       cause,
     })
+  }
+}
+
+/** Gives back what a job asked to write as soon as its next poll says that it is written. */
+function thrifty(native: InstanceType<Native['Binding']>): Binding {
+  const written = new Map<number, readonly Uint8Array[]>()
+  const plain = bindingOf((name, args) => Reflect.apply(native[name], native, args))
+  return {
+    ...plain,
+    jobPoll: async (job, answer) => {
+      const spent = written.get(job) ?? []
+      written.delete(job)
+      const polled = await native.jobPoll(job, answer, spent)
+      if (polled.data.length > 0) written.set(job, polled.data)
+      return polled
+    },
+    close: (handle) => {
+      written.delete(handle)
+      return native.close(handle)
+    },
   }
 }
 

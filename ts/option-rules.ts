@@ -3,6 +3,9 @@ import { STRATEGIES } from './calibration/names.ts'
 import { type ErrorCode, LowbitError, nearest, quote } from './error.ts'
 import type {
   CalibrateOptions,
+  ClassifyOptions,
+  ConvertOptions,
+  EmbedOptions,
   EvaluateOptions,
   GenerateOptions,
   LoadOptions,
@@ -85,6 +88,23 @@ const RULES = {
     dryRun: flag,
     compareText: any,
   } satisfies Rules<QuantizeOptions>,
+  convert: {
+    ...watching,
+    out: any,
+    format: text,
+    scheme: text,
+    dtype: text,
+    scaleDtype: text,
+    observer: choice('minmax', 'mse'),
+    lora: any,
+    exact: flag,
+    threads: run.threads,
+    isa: text,
+    maxShardBytes: integer(1 << 16, Number.MAX_SAFE_INTEGER),
+    fresh: flag,
+    force: flag,
+    dryRun: flag,
+  } satisfies Rules<ConvertOptions>,
   calibrate: {
     ...watching,
     out: any,
@@ -115,6 +135,18 @@ const RULES = {
     signal: any,
     onUsage: any,
   } satisfies Rules<GenerateOptions>,
+  embed: {
+    ...watching,
+    normalize: flag,
+    pooling: choice('cls', 'mean', 'max', 'mean_sqrt_len_tokens', 'weightedmean', 'lasttoken'),
+    prompt: text,
+    truncate: flag,
+  } satisfies Rules<EmbedOptions>,
+  classify: {
+    ...watching,
+    scores: choice('softmax', 'sigmoid', 'none'),
+    truncate: flag,
+  } satisfies Rules<ClassifyOptions>,
   evaluate: {
     ...run,
     ...watching,
@@ -125,7 +157,15 @@ const RULES = {
 }
 
 /** The functions that take options. */
-export type OptionsOf = 'load' | 'quantize' | 'calibrate' | 'generate' | 'evaluate'
+export type OptionsOf =
+  | 'load'
+  | 'quantize'
+  | 'convert'
+  | 'calibrate'
+  | 'generate'
+  | 'embed'
+  | 'classify'
+  | 'evaluate'
 
 /** Refuses unknown keys, naming the nearest, and values of the wrong kind or out of range. */
 export function checkOptions(name: OptionsOf, given: object): void {

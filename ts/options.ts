@@ -124,6 +124,41 @@ export interface QuantizeOptions extends Watching {
   readonly compareText?: boolean | readonly string[] | undefined
 }
 
+/** Options of `convert`. */
+export interface ConvertOptions extends Watching {
+  /** Folder to write, or a store. */
+  readonly out: string | Store
+  /** File format, or `float` for plain floats. */
+  readonly format: string
+  /**
+   * Scheme of every quantized layer. Without one each keeps its own, or gets one that holds the
+   * same values; where the format has none, the call is refused.
+   */
+  readonly scheme?: string | undefined
+  /** Type of the floats of format `float`; the config's own by default. */
+  readonly dtype?: string | undefined
+  /** Data type of scales; as they are by default. */
+  readonly scaleDtype?: string | undefined
+  /** How a group's range is chosen where values are rounded. Default `minmax`. */
+  readonly observer?: 'minmax' | 'mse' | undefined
+  /** A LoRA adapter to merge: a folder or address with `adapter_config.json`, or a store. */
+  readonly lora?: string | Store | undefined
+  /** Refuse whatever would change a value. Default false. */
+  readonly exact?: boolean | undefined
+  /** CPU threads; all by default. The bytes written do not depend on it. */
+  readonly threads?: number | undefined
+  /** Instruction set; the best of this machine by default. */
+  readonly isa?: string | undefined
+  /** Longest output file in bytes. Default 5 GB. */
+  readonly maxShardBytes?: number | undefined
+  /** Forget an unfinished run instead of going on with it. Default false. */
+  readonly fresh?: boolean | undefined
+  /** Replace a model that is already there. Default false. */
+  readonly force?: boolean | undefined
+  /** Stop at the plan and write nothing. Default false. */
+  readonly dryRun?: boolean | undefined
+}
+
 /** Options of `calibrate`. */
 export interface CalibrateOptions extends Watching {
   /** File to write, ending in .jsonl, or a store that gets `set.jsonl`; only reported without. */
@@ -180,6 +215,26 @@ export interface GenerateOptions {
   readonly signal?: AbortSignal | undefined
   /** Called once at the end with what the iterator also returns. */
   readonly onUsage?: ((usage: Usage) => void) | undefined
+}
+
+/** Options of `Model.embed`; the defaults are those of the files beside the model. */
+export interface EmbedOptions extends Watching {
+  /** Divide vectors by their length. */
+  readonly normalize?: boolean | undefined
+  /** `cls`, `mean`, `max`, `lasttoken`; without files, `mean` in encoders, else `lasttoken`. */
+  readonly pooling?: string | undefined
+  /** Name of a prompt of the model that is put in front of the texts. */
+  readonly prompt?: string | undefined
+  /** Cut texts that are too long; else they throw `context`. Default true. */
+  readonly truncate?: boolean | undefined
+}
+
+/** Options of `Model.classify`. */
+export interface ClassifyOptions extends Watching {
+  /** How scores are made; by `problem_type` and the number of labels otherwise. */
+  readonly scores?: 'softmax' | 'sigmoid' | 'none' | undefined
+  /** Cut texts that are too long; else they throw `context`. Default true. */
+  readonly truncate?: boolean | undefined
 }
 
 /** What a generation used. */

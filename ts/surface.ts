@@ -2,6 +2,9 @@
 export type { Catalog, Lowbit, Place } from './api.ts'
 export type { CalibrateReport } from './calibration/report.ts'
 export type { CalibrationSource } from './calibration/source.ts'
+export type { ConvertReport } from './convert/report.ts'
+export type { TextOrPair } from './encode/batch.ts'
+export type { Classification } from './encode/classify.ts'
 export { type ErrorCode, LowbitError } from './error.ts'
 export type { Evaluation } from './evaluate/evaluate.ts'
 export type { Inspection } from './inspect.ts'
@@ -9,6 +12,9 @@ export type { ModelInfo } from './loaded.ts'
 export type { Model } from './model.ts'
 export type {
   CalibrateOptions,
+  ClassifyOptions,
+  ConvertOptions,
+  EmbedOptions,
   EvaluateOptions,
   GenerateOptions,
   LoadOptions,

@@ -39,8 +39,10 @@ import definitions
 from layout_rows import ROWS, TOOL, WEIGHTS
 
 HERE = Path(__file__).parent
+
+
 def inputs_are_rounded(name, how):
-    return how != WEIGHTS and re.search(r"a8", name) is not None
+    return how != WEIGHTS and re.search(r"a[48]", name) is not None
 
 
 def call(*words):

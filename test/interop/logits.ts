@@ -19,7 +19,7 @@ async function prompts(fixture: string): Promise<Map<string, BigInt64Array>> {
   const bytes = await readFile(fixture)
   const start = 8 + Number(bytes.readBigUInt64LE())
   const header: Record<string, Entry> = JSON.parse(bytes.toString('utf8', 8, start))
-  const found = Object.entries(header).filter(([name]) => name.endsWith('.tokens'))
+  const found = Object.entries(header).filter(([name]) => /(^|\.)tokens$/.test(name))
   return new Map(
     found.map(
       ([
@@ -29,7 +29,7 @@ async function prompts(fixture: string): Promise<Map<string, BigInt64Array>> {
         },
       ]) => {
         const data = Uint8Array.from(bytes.subarray(start + begin, start + end))
-        return [name.replace(/\.tokens$/, ''), new BigInt64Array(data.buffer)]
+        return [name.replace(/\.?tokens$/, ''), new BigInt64Array(data.buffer)]
       },
     ),
   )

@@ -100,10 +100,10 @@ function targetOf(host: Host, { out }: CalibrateOptions): Target | undefined {
 }
 
 async function openEncoder(run: Run): Promise<Encoder | undefined> {
-  const { model, settings, tally } = run
+  const { host, model, settings, tally } = run
   if (!model) return undefined
   const { store } = model.source
-  const tokenizer = needTokenizer(await openTokenizer(store), store.place)
+  const tokenizer = needTokenizer(await openTokenizer(store, host.within), store.place)
   const template = await openTemplate(store, tokenizer)
   const render = (document: Document): string | undefined => {
     try {

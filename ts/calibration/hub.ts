@@ -5,17 +5,10 @@
  */
 import { isObject } from '../bytes.ts'
 import { LowbitError, nearest, quote } from '../error.ts'
+import { endpointOf, type Hub, hubFetch, hubHeaders } from '../hub/access.ts'
 import { listText } from '../option-rules.ts'
 import { fetchStore } from '../store/fetch.ts'
 import { type DataFile, remoteFile } from './source.ts'
-
-/** How the hub is reached. */
-export interface Hub {
-  /** Address of the hub. Default the public one. */
-  readonly endpoint?: string | undefined
-  /** Access token for what is not public. */
-  readonly token?: string | undefined
-}
 
 /** Rows of each split that are read unless the caller says otherwise: whole ones may be terabytes. */
 const ROWS = 20_000
@@ -26,8 +19,7 @@ const USUAL = { config: ['default'], split: ['train', 'validation', 'test'] } as
 /** Files of a data set `org/name[:config][:split]`; `not-found`, `io` or `dataset`. */
 export async function hubFiles(place: string, hub: Hub = {}): Promise<readonly DataFile[]> {
   const [name = '', config, split] = place.split(':')
-  const base = (hub.endpoint ?? 'https://huggingface.co').replace(/\/+$/, '')
-  const request = { base, name, headers: hub.token ? { authorization: `Bearer ${hub.token}` } : {} }
+  const request = { base: endpointOf(hub), name, hub, headers: hubHeaders(hub) }
   const listing = await ask(request, `/api/datasets/${name}/parquet`)
   if (isObject(listing)) {
     const splits = pick(listing, config, { place, what: 'config' })
@@ -38,6 +30,7 @@ export async function hubFiles(place: string, hub: Hub = {}): Promise<readonly D
 }
 
 interface Request {
+  readonly hub: Hub
   readonly base: string
   readonly name: string
   readonly headers: Readonly<Record<string, string>>
@@ -108,23 +101,16 @@ function pathTail({ pathname }: URL): string {
 }
 
 /** JSON of a route; nothing when it has none. */
-async function ask({ base, headers }: Request, route: string): Promise<unknown> {
+async function ask({ base, hub, name }: Request, route: string): Promise<unknown> {
   const place = base + route
   let response: Response
   try {
-    response = await fetch(place, { headers })
-  } catch (cause) {
-    throw new LowbitError('io', 'The data set hub could not be reached', {
-      place,
-      remedy: 'name a file that is there, or try again with a network',
-      cause,
-    })
-  }
-  if ([401, 403, 404].includes(response.status)) return undefined
-  if (!response.ok) {
-    throw new LowbitError('io', `The data set hub answered ${response.status}`, { place })
+    response = await hubFetch(hub, { name: `datasets/${name}` })(place)
+  } catch (error) {
+    if (error instanceof LowbitError && error.code === 'not-found') return undefined
+    throw error
   }
   return response.json().catch((cause: unknown) => {
-    throw new LowbitError('io', 'The data set hub did not answer with JSON', { place, cause })
+    throw new LowbitError('io', 'The hub did not answer with JSON', { place, cause })
   })
 }

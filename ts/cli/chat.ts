@@ -1,7 +1,7 @@
 /** `lowbit chat`: a conversation, one line a turn. */
 import type { Model } from '../model.ts'
 import type { Message } from '../text/chat.ts'
-import { type Context, type Register, runOptions } from './command.ts'
+import { type Context, type Register, runOptions, MODEL } from './command.ts'
 import { addSamplingFlags, gather, generateOptions, type SamplingFlags } from './run.ts'
 
 interface Flags extends SamplingFlags {
@@ -24,7 +24,7 @@ export const registerChat: Register = (program, context) => {
     .command('chat')
     .summary('talk to a model')
     .description("Holds a conversation in the model's own chat format.")
-    .argument('<model>', 'folder, address or safetensors file')
+    .argument('<model>', MODEL)
     .option('--system <text>', 'what the model is told first')
   addSamplingFlags(command)
     .addHelpText('after', EXAMPLES)

@@ -4,6 +4,9 @@ import type { Lowbit } from '../api.ts'
 import type { RunOptions } from '../options.ts'
 import type { Terminal } from './terminal.ts'
 
+/** How a model can be named, for the help of every command that takes one. */
+export const MODEL = 'folder, file, address, or owner/name@revision on the Hugging Face hub'
+
 /** What a command works with. */
 export interface Context {
   /** Opens the binding; only commands that compute pay for it. */

@@ -9,6 +9,7 @@ import {
   type Register,
   type RunFlags,
   runOptions,
+  MODEL,
 } from './command.ts'
 import { readTextFile } from './files.ts'
 import { tableText } from './terminal.ts'
@@ -34,7 +35,7 @@ export const registerEval: Register = (program, context) => {
       'Tokenizes a text once, cuts it into windows that do not overlap, drops the tail, and gives ' +
         'exp of the mean negative log-likelihood over all shifted positions. Computes in f32.',
     )
-    .argument('<model>', 'folder, address or safetensors file')
+    .argument('<model>', MODEL)
     .option('--text <file>', 'text to measure on (a public-domain text)')
     .option('--window <n>', 'tokens of a window (512)', integer(2))
     .option('--reference <model>', 'the original, to measure the divergence from')

@@ -3,8 +3,11 @@ import { Command, CommanderError } from 'commander'
 import { errorFrom, LowbitError } from '../error.ts'
 import { registerCalibrate } from './calibrate.ts'
 import { registerChat } from './chat.ts'
+import { registerClassify } from './classify.ts'
 import type { Context, Register } from './command.ts'
+import { registerConvert } from './convert.ts'
 import { registerDoctor } from './doctor.ts'
+import { registerEmbed } from './embed.ts'
 import { registerEval } from './eval.ts'
 import { registerInspect } from './inspect.ts'
 import { registerQuantize } from './quantize.ts'
@@ -14,11 +17,14 @@ import { registerRun } from './run.ts'
 /** Every command, in the order of the help. */
 const COMMANDS: readonly Register[] = [
   registerQuantize,
+  registerConvert,
   registerCalibrate,
   registerRecipes,
   registerEval,
   registerRun,
   registerChat,
+  registerEmbed,
+  registerClassify,
   registerInspect,
   registerDoctor,
 ]

@@ -1,7 +1,7 @@
 /** `lowbit quantize`: make a checkpoint smaller. */
 import { type Command, Option } from 'commander'
 import type { QuantizeOptions } from '../options.ts'
-import { type Context, integer, number, printJson, type Register, size } from './command.ts'
+import { type Context, integer, number, printJson, type Register, size, MODEL } from './command.ts'
 import { doneText, planText } from './quantize-text.ts'
 
 /** Flags of the command, as commander names them. */
@@ -68,7 +68,7 @@ export const registerQuantize: Register = (program, context) => {
       'Quantizes a checkpoint. With nothing but -o: GPTQ, 4 bits in groups of 128, symmetric, in ' +
         'compressed-tensors, calibrated on a public-domain text that ships with the package.',
     )
-    .argument('<model>', 'folder, address or safetensors file')
+    .argument('<model>', MODEL)
     .requiredOption('-o, --out <folder>', 'folder to write')
   addWhat(command)
   addCalibration(command)

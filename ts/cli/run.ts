@@ -9,6 +9,7 @@ import {
   type Register,
   type RunFlags,
   runOptions,
+  MODEL,
 } from './command.ts'
 
 /** Flags of sampling, which `run` and `chat` share. */
@@ -39,7 +40,7 @@ export const registerRun: Register = (program, context) => {
     .command('run')
     .summary('generate text')
     .description('Generates text that follows a prompt and prints it while it comes.')
-    .argument('<model>', 'folder, address or safetensors file')
+    .argument('<model>', MODEL)
     .requiredOption('-p, --prompt <text>', 'text to go on from')
   addSamplingFlags(command)
     .option('--json', 'print text and usage as JSON')

@@ -68,7 +68,7 @@ export async function readCalibration(
   input: CalibrationInput,
   size: CalibrationSize,
 ): Promise<CalibrationSet> {
-  const tokenizer = needTokenizer(await openTokenizer(store), place)
+  const tokenizer = needTokenizer(await openTokenizer(store, host.within), place)
   const found = await calibrationFiles(host, input)
   const only = onlyFile(found)
   const set = only && (await manifestOf(only))

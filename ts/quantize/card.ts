@@ -43,7 +43,8 @@ export function cardText(facts: CardFacts): string {
     ...fallbackRows(facts.layers),
   ]
   const loads = engines.map(({ engine, loads: verdict, note = '' }) => [engine, verdict, note])
-  return `${frontMatter(facts)}# ${name}, quantized
+  const tags = [facts.settings.format, facts.settings.scheme]
+  return `${frontMatter(facts.sourceCard, tags)}# ${name}, quantized
 
 Made from ${name} by [lowbit](https://github.com/lowbit/lowbit) ${version}.
 
@@ -115,16 +116,17 @@ function oneLine(text: string): string {
     .replaceAll(/([\\`*_[\]<>#|])/g, '\\$1')
 }
 
-function table(rows: readonly (readonly string[])[]): string {
+/** A table in Markdown, its first row the head. */
+export function table(rows: readonly (readonly string[])[]): string {
   const [head = [], ...body] = rows.map((row) => row.map((cell) => cell.replaceAll('|', '\\|')))
   return [head, head.map(() => '---'), ...body].map((row) => `| ${row.join(' | ')} |`).join('\n')
 }
 
 /** What the source's card says about itself, licence first of all, and what this model adds. */
-function frontMatter({ sourceCard, settings }: CardFacts): string {
+export function frontMatter(sourceCard: string | undefined, added: readonly string[]): string {
   const source = /^---\r?\n([\s\S]*?)\r?\n---/.exec(sourceCard ?? '')?.[1] ?? ''
   const kept = keptOf(source)
-  const tags = [...listOf(kept['tags']), settings.format, settings.scheme, 'lowbit']
+  const tags = [...listOf(kept['tags']), ...added, 'lowbit']
   const { library_name: library = 'lowbit' } = kept
   const facts = { ...kept, library_name: library, tags: [...new Set(tags)] }
   return `---\n${stringify(facts, { lineWidth: 0 })}---\n\n`

@@ -1,10 +1,9 @@
 /** Does what a job asks for, until it is done. */
 import type { Binding, Polled } from '../binding.ts'
-import { type Checkpoint, readTensor } from '../checkpoint.ts'
 import { errorFrom, LowbitError, throwIfAborted } from '../error.ts'
 import type { Output } from '../host.ts'
 import type { Meter, Work } from '../progress.ts'
-import type { Store, Writing } from '../store/store.ts'
+import type { Range, Store, Writing } from '../store/store.ts'
 import type { CoreReport, Plan } from './report.ts'
 
 /** A run of bytes of something named. */
@@ -15,7 +14,7 @@ interface Part {
 }
 
 /** What a job wants done before it can go on. */
-type Ask =
+type Ask<Report> =
   | { readonly kind: 'read'; readonly tensors: readonly string[] }
   | ({ readonly kind: 'readRange'; readonly tensor: string } & Omit<Part, 'name'>)
   | ({ readonly kind: 'readScratch' | 'readOutput' } & Part)
@@ -23,28 +22,29 @@ type Ask =
   | ({ readonly kind: 'write'; readonly total: number } & Omit<Part, 'len'>)
   | { readonly kind: 'journal'; readonly line: string }
   | ({ readonly kind: 'work' } & Work)
-  | { readonly kind: 'done'; readonly report: CoreReport }
+  | { readonly kind: 'done'; readonly report: Report }
 
 /** A job and the world that it works on. */
 export interface Driving {
   readonly binding: Binding
   readonly job: number
-  readonly checkpoint: Checkpoint
-  readonly plan: Plan
+  /** Reads a tensor of the source, or a part of it. */
+  readonly read: (tensor: string, part?: Range) => Promise<Uint8Array>
+  readonly plan: Pick<Plan, 'outputs'>
   readonly output: Output
   readonly signal: AbortSignal | undefined
   readonly report: Meter
 }
 
 /** What a finished job leaves. */
-export interface Driven {
-  readonly report: CoreReport
+export interface Driven<Report = CoreReport> {
+  readonly report: Report
   /** Seconds spent in each block. */
   readonly seconds: ReadonlyMap<number, number>
 }
 
 /** Polls a job to its end; its files are then committed. On failure they stay, to be resumed. */
-export async function drive(driving: Driving): Promise<Driven> {
+export async function drive<Report = CoreReport>(driving: Driving): Promise<Driven<Report>> {
   const files = new OpenFiles(driving.output.store)
   const scratch = new OpenFiles(driving.output.scratch)
   const clock = new BlockClock()
@@ -54,7 +54,7 @@ export async function drive(driving: Driving): Promise<Driven> {
     for (;;) {
       throwIfAborted(driving.signal)
       const polled = await poll(driving, answer)
-      const ask: Ask = JSON.parse(polled.ask)
+      const ask: Ask<Report> = JSON.parse(polled.ask)
       if (ask.kind === 'done') {
         // Files that an earlier run finished were not asked for in this one.
         for (const { file, bytes } of driving.plan.outputs) await files.open(file, bytes)
@@ -82,7 +82,7 @@ function lossOf(line: string): number | undefined {
 }
 
 interface Asked {
-  readonly ask: Exclude<Ask, { kind: 'done' }>
+  readonly ask: Exclude<Ask<never>, { kind: 'done' }>
   readonly polled: Polled
   readonly files: OpenFiles
   readonly scratch: OpenFiles
@@ -118,14 +118,14 @@ async function doAsked(driving: Driving, asked: Asked): Promise<Uint8Array[]> {
 async function readAsked(
   driving: Driving,
   { files, scratch }: Asked,
-  ask: Extract<Ask, { kind: `read${string}` }>,
+  ask: Extract<Ask<never>, { kind: `read${string}` }>,
 ): Promise<Uint8Array[]> {
-  const { checkpoint, plan } = driving
+  const { plan, read } = driving
   if (ask.kind === 'read') {
-    return Promise.all(ask.tensors.map((name) => readTensor(checkpoint, name)))
+    return Promise.all(ask.tensors.map((name) => read(name)))
   }
   const range = { offset: ask.offset, length: ask.len }
-  if (ask.kind === 'readRange') return [await readTensor(checkpoint, ask.tensor, range)]
+  if (ask.kind === 'readRange') return [await read(ask.tensor, range)]
   const total = plan.outputs.find(({ file }) => file === ask.name)?.bytes ?? 0
   const file =
     ask.kind === 'readScratch'

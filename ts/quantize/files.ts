@@ -22,8 +22,11 @@ export interface Copy {
 }
 
 /** What is to be copied from a source: everything but weights and what is written anew. */
-export async function filesToCopy(source: Store): Promise<readonly Copy[]> {
-  const names = (await source.list()).filter((name) => !isReplaced(name))
+export async function filesToCopy(
+  source: Store,
+  written: ReadonlySet<string> = WRITTEN,
+): Promise<readonly Copy[]> {
+  const names = (await source.list()).filter((name) => !written.has(name) && !isWeight(name))
   const files: Copy[] = []
   for (const name of names) {
     const bytes = await source.size(name)
@@ -79,6 +82,6 @@ export async function checkSpace(store: Store, needed: number): Promise<void> {
   })
 }
 
-function isReplaced(name: string): boolean {
-  return WRITTEN.has(name) || WEIGHTS.test(name) || name.endsWith('.index.json')
+function isWeight(name: string): boolean {
+  return WEIGHTS.test(name) || name.endsWith('.index.json')
 }

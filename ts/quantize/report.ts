@@ -37,8 +37,6 @@ export interface Plan {
   readonly options?: CoreOptions
   /** Over all of the model's weights. */
   readonly modelBitsPerWeight?: number
-  /** The first two linears that servers join into one and that differ here, if any do. */
-  readonly torn?: string | null
   /** Numbers of devices that it can be cut over. */
   readonly tensorParallel: readonly Parallel[]
 }

@@ -1,6 +1,6 @@
 /** One call of `quantize`: what does not change during it, and how it is decided. */
 import type { Binding } from '../binding.ts'
-import { type Checkpoint, openCheckpoint } from '../checkpoint.ts'
+import { type Checkpoint, openCheckpoint, readTensor } from '../checkpoint.ts'
 import { errorFrom, throwIfAborted } from '../error.ts'
 import type { Host, Output, Source } from '../host.ts'
 import type { QuantizeOptions } from '../options.ts'
@@ -15,7 +15,7 @@ import {
 } from './calibration.ts'
 import type { CalibrationInput } from './calibration-files.ts'
 import { promptsOf } from './compare.ts'
-import { drive, type Driven } from './drive.ts'
+import { drive, type Driven, type Driving } from './drive.ts'
 import { enginesFor } from './engines.ts'
 import { forecastSeconds } from './forecast.ts'
 import { type Gauge, gauge } from './gauge.ts'
@@ -55,7 +55,8 @@ export async function prepare(
 ): Promise<Run> {
   promptsOf(options)
   const recipe = await recipeOf(binding, host, options)
-  const checkpoint = await openCheckpoint(binding, source)
+  // Blocks are quantized anew from the floats that they stand for.
+  const checkpoint = await openCheckpoint(binding, source, { floats: 'F16' })
   const settings = await settingsOf(binding, checkpoint, options, recipe)
   const size = (await needsCalibration(binding, settings))
     ? await calibrationSize(host, inputOf(options, recipe), options)
@@ -80,10 +81,10 @@ export async function planWith(
   const { threads } = host
   const request = jobText(checkpoint, { ...decided, settings, threads, journal: [] })
   const plan = await planFrom(binding, request, checkpoint.place)
-  const { layers, workUnits, torn, tensorParallel } = plan
+  const { layers, ignored, workUnits, tensorParallel } = plan
   // With every default filled in.
   const all = plan.options ?? settings
-  const loading = { engines: enginesFor({ format: all.format, layers, torn }), tensorParallel }
+  const loading = { engines: enginesFor({ format: all.format, layers, ignored }), tensorParallel }
   if (workUnits === undefined) return { settings: all, plan, loading }
   const catalog: { host?: { isa?: string } } = JSON.parse(await binding.catalog())
   const isa = options.isa ?? catalog.host?.isa ?? 'scalar'
@@ -121,7 +122,8 @@ export async function runJob(
   const { signal } = run.options
   const job = await openJob(run, calibration, journal)
   try {
-    return await drive({ binding, job, checkpoint, plan, output, signal, report })
+    const read: Driving['read'] = (tensor, part) => readTensor(checkpoint, tensor, part)
+    return await drive({ binding, job, read, plan, output, signal, report })
   } finally {
     await binding.close(job)
   }

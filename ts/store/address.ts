@@ -12,7 +12,7 @@ export function isAddress(place: string): boolean {
 /** The folder of an address, and the file when one is named. */
 export function splitAddress(place: string, base?: string): Source {
   const url = new URL(place, base)
-  if (!url.pathname.endsWith('.safetensors')) return { store: fetchStore(url) }
+  if (!/\.(safetensors|gguf)$/i.test(url.pathname)) return { store: fetchStore(url) }
   const [file = ''] = url.pathname.split('/').slice(-1)
   return { store: fetchStore(new URL('.', url)), file: decodeURIComponent(file) }
 }

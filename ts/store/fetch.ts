@@ -1,6 +1,7 @@
 /** A folder on a web server, read by HTTP ranges; nothing is ever written there. */
 import { concat } from '../bytes.ts'
-import { LowbitError } from '../error.ts'
+import { type ErrorCode, LowbitError } from '../error.ts'
+import { INDEX, shardsOf, SINGLE } from './shards.ts'
 import {
   checkName,
   checkRange,
@@ -46,6 +47,8 @@ export interface FetchOptions {
   readonly headers?: Readonly<Record<string, string>>
   /** Stops requests under way. */
   readonly signal?: AbortSignal
+  /** Names of the files there, where they are known; the usual ones are asked for otherwise. */
+  readonly names?: readonly string[]
 }
 
 /**
@@ -80,8 +83,15 @@ class FetchStore implements Store {
   }
 
   async list(): Promise<readonly string[]> {
+    const { names } = this.#options
+    if (names) return names.toSorted()
     const found = await Promise.all(KNOWN.map((name) => this.#exists(name)))
-    return KNOWN.filter((_, i) => found[i])
+    const usual = KNOWN.filter((_, i) => found[i])
+    if (!usual.includes(INDEX) || usual.includes(SINGLE)) return usual
+    const shards = await Promise.all(
+      Array.from(await shardsOf(this), async (name) => ((await this.#exists(name)) ? [name] : [])),
+    )
+    return [...usual, ...shards.flat()].toSorted()
   }
 
   async size(name: string): Promise<number> {
@@ -184,9 +194,8 @@ class FetchStore implements Store {
     })
     if (response.ok) return response
     await response.body?.cancel()
-    const absent = response.status === 404 || response.status === 410
     throw new LowbitError(
-      absent ? 'not-found' : 'io',
+      CODES[response.status] ?? 'io',
       `The server answered ${response.status} ${response.statusText}`.trimEnd(),
       { place: url.href, cause: new HttpStatus(response.status) },
     )
@@ -234,6 +243,14 @@ class FetchStore implements Store {
       }
     }
   }
+}
+
+/** What a refusal means where it is not the line or the server that failed. */
+const CODES: Readonly<Record<number, ErrorCode>> = {
+  401: 'unauthorized',
+  403: 'unauthorized',
+  404: 'not-found',
+  410: 'not-found',
 }
 
 class HttpStatus extends Error {

@@ -3,6 +3,7 @@ import { Template } from '@huggingface/jinja'
 import { isObject, textOf } from '../bytes.ts'
 import { LowbitError } from '../error.ts'
 import { readOptional, type Store } from '../store/store.ts'
+import { renderWithin } from './render.ts'
 import type { Tokenizer } from './tokenizer.ts'
 
 /** One turn of a conversation. */
@@ -21,9 +22,8 @@ export interface ChatTemplate {
   render(messages: readonly Message[], closed?: boolean): string
 }
 
-/** Longest template that is read, and longest text that one may give. */
+/** Longest template that is read. */
 const TEMPLATE_BYTES_MAX = 1 << 20
-const RENDERED_MAX = 16 << 20
 
 /** Opens a model's template: a file of its own, or a member of tokenizer_config.json. */
 export async function openTemplate(
@@ -48,10 +48,7 @@ export function chatTemplate(
       checkMessages(messages)
       try {
         parsed ??= new Template(source)
-        // Only these names exist for the template; nothing of a caller is spread into them.
-        const text = parsed.render({ ...roles, messages, add_generation_prompt: !closed })
-        if (text.length > RENDERED_MAX) throw new Error(`it gave ${text.length} characters`)
-        return text
+        return renderWithin(parsed, { ...roles, messages, add_generation_prompt: !closed })
       } catch (error) {
         const why = error instanceof Error ? error.message : String(error)
         throw new LowbitError('template', `The chat template failed: ${why}`, {

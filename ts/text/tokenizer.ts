@@ -2,13 +2,19 @@
 import { Tokenizer as HuggingFace } from '@huggingface/tokenizers'
 import { isObject, type Json, objectOf, textOf } from '../bytes.ts'
 import { errorFrom, LowbitError, quote } from '../error.ts'
-import type { Hash } from '../host.ts'
+import type { Hash, Within } from '../host.ts'
 import { readOptional, type Store } from '../store/store.ts'
+import { checkPatterns } from './patterns.ts'
 
 /** Text to token ids and back. */
 export interface Tokenizer {
   /** Ids of a text; `special` adds what the model expects around a text. */
   encode(text: string, special: boolean): Uint32Array
+  /**
+   * Ids of a text, or of a pair of texts, with what the model expects around them; `second` ids
+   * stand before the second text.
+   */
+  around(first: string, second?: string): { ids: Uint32Array; second: number }
   /** Text of ids; special tokens are left out unless asked for. */
   decode(ids: Iterable<number>, special?: boolean): string
   /** Id of a token, or nothing. */
@@ -26,16 +32,22 @@ const BYTES_MAX = 128 << 20
 /** A larger id could only be there to make a reader allocate. */
 const ID_MAX = 1 << 24
 
+/** Time for any text, and more for each of its characters: ten times what a slow machine needs. */
+const ENCODE_MS = 1000
+const ENCODE_MS_PER_CHARACTER = 0.03
+
 /** Opens the tokenizer of a model's folder; nothing when there is none. */
-export async function openTokenizer(store: Store): Promise<Tokenizer | undefined> {
+export async function openTokenizer(store: Store, within?: Within): Promise<Tokenizer | undefined> {
   const place = `${store.place}/tokenizer.json`
   const bytes = await readTokenizer(store)
   if (!bytes) return undefined
   const json = objectOf(textOf(bytes, 'tokenizer', place), 'tokenizer', place)
   const config = await readTokenizerConfig(store)
   const size = countIds(json, place)
+  const { normalizer, pre_tokenizer: splitter, decoder } = json
+  checkPatterns([normalizer, splitter, decoder], place)
   try {
-    return new Opened(new HuggingFace(json, config), { config, size })
+    return new Opened(new HuggingFace(json, config), { config, size }, within)
   } catch (error) {
     throw tokenizerError(error, place)
   }
@@ -55,20 +67,44 @@ class Opened implements Tokenizer {
   readonly config: Json
   readonly size: number
   readonly #tokenizer: HuggingFace
+  readonly #within: Within
 
-  constructor(tokenizer: HuggingFace, facts: Pick<Tokenizer, 'config' | 'size'>) {
+  constructor(
+    tokenizer: HuggingFace,
+    facts: Pick<Tokenizer, 'config' | 'size'>,
+    within: Within = (_, run) => run(),
+  ) {
     this.#tokenizer = tokenizer
+    this.#within = within
     this.config = facts.config
     this.size = facts.size
     this.roles = rolesOf(facts.config)
   }
 
   encode(text: string, special: boolean): Uint32Array {
+    const time = ENCODE_MS + ENCODE_MS_PER_CHARACTER * text.length
     try {
-      const { ids } = this.#tokenizer.encode(text, { add_special_tokens: special })
+      const { ids } = this.#within(time, () =>
+        this.#tokenizer.encode(text, { add_special_tokens: special }),
+      )
       return Uint32Array.from(ids)
     } catch (error) {
       throw tokenizerError(error, `a text of ${text.length} characters`)
+    }
+  }
+
+  around(first: string, second?: string): { ids: Uint32Array; second: number } {
+    const pair = second === undefined ? {} : { text_pair: second }
+    try {
+      const { ids, token_type_ids: kinds } = this.#tokenizer.encode(first, {
+        ...pair,
+        add_special_tokens: true,
+        return_token_type_ids: true,
+      })
+      const start = kinds.indexOf(1)
+      return { ids: Uint32Array.from(ids), second: start < 0 ? ids.length : start }
+    } catch (error) {
+      throw tokenizerError(error, `a text of ${first.length} characters`)
     }
   }
 

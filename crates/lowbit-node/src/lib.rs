@@ -10,11 +10,18 @@
 )]
 
 use lowbit::port::{Host, Port};
-use napi::bindgen_prelude::{Float32Array, PromiseRaw, ToNapiValue, Uint8Array};
+use napi::bindgen_prelude::{
+    ArrayBuffer, Float32Array, JsObjectValue, PromiseRaw, ToNapiValue, TypedArray, Uint8Array,
+};
 use napi::{Env, JsError, Result};
 use napi_derive::napi;
 use std::future::Future;
 use std::sync::Arc;
+
+/// glibc keeps what one thread freed from the next, and each poll may run on another thread: a model's
+/// blocks would lie there several times over.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[napi(object)]
 pub struct Polled {
@@ -57,9 +64,25 @@ where
     })
 }
 
-/// JavaScript may change or detach its arrays while work runs, so they are copied.
-fn copies(arrays: &[Uint8Array]) -> Vec<Vec<u8>> {
-    arrays.iter().map(|a| a.to_vec()).collect()
+/// The bytes of arrays that are handed over: JavaScript's memory cannot be kept, so it is copied.
+fn taken(arrays: &[TypedArray<'_>]) -> Result<Vec<Vec<u8>>> {
+    let bytes = arrays.iter().map(|a| a.arraybuffer.to_vec()).collect();
+    free(arrays)?;
+    Ok(bytes)
+}
+
+/// Gives the memory of arrays back at once; one that is a part of a larger buffer is left alone.
+///
+/// The collector of a process that makes few small objects runs late, and would keep the last
+/// blocks of a model beside the current one.
+fn free(arrays: &[TypedArray<'_>]) -> Result<()> {
+    for array in arrays {
+        let whole: ArrayBuffer<'_> = array.get_named_property_unchecked("buffer")?;
+        if !whole.is_empty() && whole.len() == array.arraybuffer.len() {
+            whole.detach()?;
+        }
+    }
+    Ok(())
 }
 
 #[napi]
@@ -106,6 +129,30 @@ impl Binding {
     }
 
     #[napi]
+    pub fn gguf_open<'e>(
+        &self,
+        env: &'e Env,
+        request: String,
+        data: Vec<Uint8Array>,
+    ) -> Result<PromiseRaw<'e, Polled>> {
+        let (port, data) = (Arc::clone(&self.port), copies(&data));
+        let work = async move { port.gguf_open(&request, &data) };
+        promise(env, work, Polled::from)
+    }
+
+    #[napi]
+    pub fn gguf_rows<'e>(
+        &self,
+        env: &'e Env,
+        request: String,
+        stored: &[u8],
+    ) -> Result<PromiseRaw<'e, Uint8Array>> {
+        let (port, stored) = (Arc::clone(&self.port), stored.to_vec());
+        let work = async move { port.gguf_rows(&request, stored) };
+        promise(env, work, Uint8Array::new)
+    }
+
+    #[napi]
     pub fn describe<'e>(&self, env: &'e Env, request: String) -> Result<PromiseRaw<'e, String>> {
         let port = Arc::clone(&self.port);
         promise(env, async move { port.describe(&request) }, |json| json)
@@ -133,9 +180,11 @@ impl Binding {
         &self,
         env: &'e Env,
         job: u32,
-        answer: Vec<Uint8Array>,
+        answer: Vec<TypedArray<'_>>,
+        spent: Vec<TypedArray<'_>>,
     ) -> Result<PromiseRaw<'e, Polled>> {
-        let (port, answer) = (Arc::clone(&self.port), copies(&answer));
+        free(&spent)?;
+        let (port, answer) = (Arc::clone(&self.port), taken(&answer)?);
         promise(env, async move { port.job_poll(job, answer) }, Polled::from)
     }
 
@@ -150,9 +199,9 @@ impl Binding {
         &self,
         env: &'e Env,
         model: u32,
-        answer: Vec<Uint8Array>,
+        answer: Vec<TypedArray<'_>>,
     ) -> Result<PromiseRaw<'e, Polled>> {
-        let (port, answer) = (Arc::clone(&self.port), copies(&answer));
+        let (port, answer) = (Arc::clone(&self.port), taken(&answer)?);
         let work = async move { port.model_poll(model, answer).await };
         promise(env, work, Polled::from)
     }
@@ -199,6 +248,19 @@ impl Binding {
     ) -> Result<PromiseRaw<'e, Float32Array>> {
         let (port, tokens) = (Arc::clone(&self.port), tokens.to_vec());
         let work = async move { port.logits(model, &tokens).await };
+        promise(env, work, Float32Array::new)
+    }
+
+    #[napi]
+    pub fn encode<'e>(
+        &self,
+        env: &'e Env,
+        model: u32,
+        request: String,
+        tokens: &[u32],
+    ) -> Result<PromiseRaw<'e, Float32Array>> {
+        let (port, tokens) = (Arc::clone(&self.port), tokens.to_vec());
+        let work = async move { port.encode(model, &request, &tokens).await };
         promise(env, work, Float32Array::new)
     }
 

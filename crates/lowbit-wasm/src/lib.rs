@@ -96,6 +96,18 @@ impl Binding {
         self.port.index(&text).map_err(|e| thrown(&e))
     }
 
+    #[wasm_bindgen(js_name = ggufOpen)]
+    pub async fn gguf_open(&self, request: String, data: Vec<Uint8Array>) -> Result<JsValue> {
+        polled(self.port.gguf_open(&request, &bytes(&data)))
+    }
+
+    #[wasm_bindgen(js_name = ggufRows)]
+    pub async fn gguf_rows(&self, request: String, stored: Vec<u8>) -> Result<Uint8Array> {
+        let rows = self.port.gguf_rows(&request, stored);
+        rows.map(|r| Uint8Array::from(&r[..]))
+            .map_err(|e| thrown(&e))
+    }
+
     pub async fn describe(&self, request: String) -> Result<String> {
         self.port.describe(&request).map_err(|e| thrown(&e))
     }
@@ -148,6 +160,18 @@ impl Binding {
         let logits = self.port.logits(model, &tokens.to_vec()).await;
         logits
             .map(|l| Float32Array::from(&l[..]))
+            .map_err(|e| thrown(&e))
+    }
+
+    pub async fn encode(
+        &self,
+        model: u32,
+        request: String,
+        tokens: Uint32Array,
+    ) -> Result<Float32Array> {
+        let values = self.port.encode(model, &request, &tokens.to_vec()).await;
+        values
+            .map(|v| Float32Array::from(&v[..]))
             .map_err(|e| thrown(&e))
     }
 

@@ -79,6 +79,7 @@ codes! {
     Io "io" "Reading or writing failed.",
     DiskFull "disk-full" "There is not enough space on the output's disk.",
     NotFound "not-found" "The file or folder does not exist.",
+    Unauthorized "unauthorized" "A server wants a token, or another one, or the files are gated.",
     OutOfMemory "out-of-memory" "An allocation was refused.",
     Aborted "aborted" "The caller asked to stop.",
     DeviceLost "device-lost" "The GPU went away.",

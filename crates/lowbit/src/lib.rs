@@ -4,6 +4,7 @@
 //! caller did not ask for. Bytes go in, bytes come out; `ARCHITECTURE.md` shows the rooms.
 
 pub mod container;
+pub mod convert;
 pub mod cpu;
 pub mod error;
 pub mod evaluate;

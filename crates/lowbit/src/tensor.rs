@@ -1,27 +1,35 @@
 //! Named arrays of numbers as they lie in files, and their way to f32 and back.
 
 use crate::error::{Code, Error, Result};
+use crate::gguf::{self, Type};
 use half::{bf16, f16};
 
 /// Declares the data types once: variant, safetensors name, bits.
 macro_rules! dtypes {
     ($($variant:ident $name:literal $bits:literal,)*) => {
-        /// Element types of the safetensors format; all little-endian.
+        /// Element types of the safetensors format, all little-endian, and the blocks of GGUF.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-        pub enum Dtype { $(#[doc = $name] $variant,)* }
+        pub enum Dtype {
+            $(#[doc = $name] $variant,)*
+            /// Blocks of several values; rows are whole blocks. Only GGUF files hold them.
+            Blocks(&'static Type),
+        }
 
         impl Dtype {
-            /// Every type, in the order of this table.
+            /// Every type of safetensors, in the order of this table.
             pub const ALL: &[Dtype] = &[$(Dtype::$variant,)*];
 
-            /// The name in a safetensors header.
+            /// The name in a safetensors header, or that of the blocks.
             pub const fn name(self) -> &'static str {
-                match self { $(Dtype::$variant => $name,)* }
+                match self { $(Dtype::$variant => $name,)* Dtype::Blocks(ty) => ty.name }
             }
 
-            /// Bits per element.
+            /// Bits per element; of blocks the whole bits of their mean.
             pub const fn bits(self) -> usize {
-                match self { $(Dtype::$variant => $bits,)* }
+                match self {
+                    $(Dtype::$variant => $bits,)*
+                    Dtype::Blocks(ty) => ty.bytes * 8 / ty.block,
+                }
             }
         }
     };
@@ -51,9 +59,16 @@ impl Dtype {
                 )
             })
     }
+
+    /// Looks a type up by its safetensors name or by that of GGUF's blocks; `dtype` otherwise.
+    pub fn parse_stored(name: &str) -> Result<Self> {
+        let blocks = gguf::types::TYPES.iter().find(|ty| ty.name == name);
+        Self::parse(name).or_else(|error| blocks.map(|ty| ty.dtype()).ok_or(error))
+    }
 }
 
-/// Bytes of `shape` elements of `dtype`; `shape` on overflow, `align` when not whole bytes.
+/// Bytes of `shape` elements of `dtype`; `shape` on overflow, `align` when not whole bytes, `block`
+/// when rows are no whole blocks.
 pub fn checked_bytes(dtype: Dtype, shape: &[usize]) -> Result<u64> {
     let overflow = || {
         Error::new(
@@ -65,6 +80,13 @@ pub fn checked_bytes(dtype: Dtype, shape: &[usize]) -> Result<u64> {
         .iter()
         .try_fold(1u64, |n, &d| n.checked_mul(d as u64))
         .ok_or_else(overflow)?;
+    if let Dtype::Blocks(ty) = dtype {
+        let cols = shape.last().copied().unwrap_or(1);
+        let row = ty.row_bytes(cols)? as u64;
+        return (elements / cols.max(1) as u64)
+            .checked_mul(row)
+            .ok_or_else(overflow);
+    }
     let bits = elements
         .checked_mul(dtype.bits() as u64)
         .ok_or_else(overflow)?;
@@ -116,10 +138,9 @@ impl<'a> TensorRef<'a> {
         }
     }
 
-    /// All elements widened to f32; `dtype` for types that are not plain floats.
+    /// All elements widened to f32; `dtype` for types that are neither plain floats nor blocks.
     pub fn to_f32(&self) -> Result<Vec<f32>> {
-        let n = self.bytes.len() * 8 / self.dtype.bits();
-        let mut out = vec![0.0; n];
+        let mut out = vec![0.0; self.shape.iter().product()];
         f32_from(self.dtype, self.bytes, &mut out)?;
         Ok(out)
     }
@@ -145,13 +166,15 @@ impl Tensor {
     }
 }
 
-/// Widens little-endian floats into `out`, whose length says how many; exact.
+/// Widens little-endian floats into `out`, whose length says how many; exact. Blocks are decoded, with
+/// the codes of `gguf::decode`.
 pub fn f32_from(dtype: Dtype, bytes: &[u8], out: &mut [f32]) -> Result<()> {
     match dtype {
         Dtype::F32 => widen::<4>(bytes, out, f32::from_le_bytes),
         Dtype::F16 => widen::<2>(bytes, out, |b| f16::from_le_bytes(b).to_f32()),
         Dtype::BF16 => widen::<2>(bytes, out, |b| bf16::from_le_bytes(b).to_f32()),
         Dtype::F64 => widen::<8>(bytes, out, |b| f64::from_le_bytes(b) as f32),
+        Dtype::Blocks(ty) => gguf::decode(ty, bytes, out)?,
         other => {
             let what = format!("dtype {} is not a plain float", other.name());
             return Err(Error::new(Code::Dtype, what).remedy("expected F32, F16, BF16 or F64"));
@@ -226,5 +249,22 @@ mod tests {
             Code::Shape
         );
         assert_eq!(Dtype::parse("F31").unwrap_err().code, Code::Dtype);
+    }
+
+    #[test]
+    fn blocks_have_whole_rows_and_stay_out_of_safetensors() {
+        let q4_k = Dtype::parse_stored("Q4_K").unwrap();
+        assert_eq!((q4_k.name(), q4_k.bits()), ("Q4_K", 4));
+        assert_eq!(checked_bytes(q4_k, &[3, 512]).unwrap(), 3 * 2 * 144);
+        assert_eq!(
+            checked_bytes(q4_k, &[512, 3]).unwrap_err().code,
+            Code::Block
+        );
+        assert_eq!(Dtype::parse("Q4_K").unwrap_err().code, Code::Dtype);
+        assert_eq!(Dtype::parse_stored("BF16").unwrap(), Dtype::BF16);
+        let scale_of_one = [&[0u8, 0x3c][..], &[0x11; 32]].concat();
+        let q8_0 = Dtype::parse_stored("Q8_0").unwrap();
+        let view = TensorRef::new(q8_0, &[1, 32], &scale_of_one).unwrap();
+        assert_eq!(view.to_f32().unwrap(), [17.0; 32]);
     }
 }

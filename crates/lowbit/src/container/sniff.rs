@@ -19,8 +19,8 @@ const PICKLE: (&str, &str) = (
 /// more, and the better the more it has.
 pub(crate) fn recognise(head: &[u8]) -> Option<Error> {
     if head.starts_with(b"GGUF") {
-        let what = "the file is GGUF, which nothing here reads";
-        return Some(Error::new(Code::Unsupported, what).remedy("use a safetensors checkpoint"));
+        let what = "the file is GGUF, and its name does not say so";
+        return Some(Error::new(Code::Unsupported, what).remedy("let its name end in .gguf"));
     }
     // A third byte other than 0 tells it from a header of 640 bytes.
     let pickle = head[0] == 0x80 && (2..=5).contains(&head[1]) && head[2] != 0;

@@ -155,6 +155,17 @@ fn super_block(
         .extend(mins.into_iter().map(|m| dmin * f32::from(m)));
 }
 
+/// Whether the GPU multiplies matrices of a type: integers around a centre or an integer zero.
+pub fn has_shader(ty: &Type) -> bool {
+    FORMS
+        .iter()
+        .find(|f| f.name == ty.name)
+        .is_some_and(|form| {
+            let kinds = [Kind::Centre, Kind::Products, Kind::Ternary];
+            kinds.contains(&form.kind)
+        })
+}
+
 /// The blocks of a matrix of `cols` columns as a quantized matrix, nothing for types of floats and
 /// those whose codes stand for several values.
 ///

@@ -2,13 +2,16 @@
 //! comes. Nothing is read here; who calls brings the tensors in the order of the plan.
 
 use super::codec::{Importance, decode, encode};
+use super::collect::Names;
 use super::family::Family;
+use super::granted;
 use super::imatrix::Imatrix;
-use super::metadata::{Sizes, metadata, rope_factors, text_config};
+use super::metadata::{Sizes, metadata, text_config};
 use super::mix::Mix;
 use super::mix_choose::{Facts, Overrides, choose};
 use super::mix_kinds::quantizes;
-use super::tensors::{Change, change, target};
+use super::rotary::rope_tensors;
+use super::tensors::Change;
 use super::types::{F32, Type};
 use super::value::{Array, Metadata, Value};
 use super::vocabulary::{self, Files};
@@ -16,7 +19,7 @@ use super::write::Planned;
 use crate::cpu::Cpu;
 use crate::error::{Code, Error, Result};
 use crate::tensor::{Dtype, TensorRef};
-use std::collections::BTreeMap;
+use serde_json::Value as Json;
 
 /// A tensor of the checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +60,7 @@ pub struct Output {
     pub sources: Vec<String>,
     /// Values that come from config.json.
     pub values: Vec<f32>,
-    change: Change,
+    pub(super) change: Change,
     /// One per source, if there is an importance matrix that knows the tensor.
     importance: Option<Vec<Importance>>,
 }
@@ -81,12 +84,18 @@ pub fn plan(request: &Request<'_>) -> Result<Plan> {
     let model_type = config.get("model_type").and_then(serde_json::Value::as_str);
     let family = Family::find(model_type.unwrap_or_default())?;
     let sizes = Sizes::from_config(config)?;
-    let mut outputs = collect(request.tensors, family, &sizes)?;
-    if let Some(values) = rope_factors(config)? {
-        let output = Output::new("rope_freqs.weight".into(), vec![values.len()]);
+    let mut warnings = granted::check(family, config, &sizes)?;
+    let tied = config.get("tie_word_embeddings").and_then(Json::as_bool) == Some(true);
+    let names = Names {
+        family,
+        sizes: &sizes,
+        tied,
+    };
+    let mut outputs = names.collect(request.tensors, &mut warnings)?;
+    for (name, values) in rope_tensors(config)? {
+        let output = Output::new(name.into(), vec![values.len()]);
         outputs.push(Output { values, ..output });
     }
-    let mut warnings = Vec::new();
     choose_types(&mut outputs, request, &sizes, &mut warnings)?;
     let count = |o: &Output| o.planned.shape.iter().product::<usize>() as u64;
     let values = outputs.iter().map(count).sum();
@@ -126,7 +135,7 @@ fn record(keys: &mut Metadata, imatrix: &Imatrix, file: &str) {
 }
 
 impl Output {
-    fn new(name: String, shape: Vec<usize>) -> Self {
+    pub(super) fn new(name: String, shape: Vec<usize>) -> Self {
         Self {
             planned: Planned {
                 name,
@@ -187,60 +196,6 @@ impl Output {
     /// Blocks of a tensor that has no source.
     pub fn encode_values(&self, cpu: &Cpu) -> Result<Vec<u8>> {
         encode(self.planned.ty, &self.values, self.values.len(), None, cpu)
-    }
-}
-
-/// The tensors in the order of a file: embedding, blocks, head; experts stacked.
-fn collect(sources: &[Source], family: &Family, sizes: &Sizes) -> Result<Vec<Output>> {
-    let mut found: BTreeMap<(usize, String), Vec<(usize, &Source)>> = BTreeMap::new();
-    for source in sources {
-        let Some(to) = target(family, &source.name, sizes.layers, sizes.experts)? else {
-            continue;
-        };
-        let slices = found.entry((order(&to.name), to.name)).or_default();
-        slices.push((to.expert.unwrap_or(0), source));
-    }
-    let mut outputs = Vec::new();
-    for ((_, name), mut slices) in found {
-        slices.sort_by_key(|(expert, _)| *expert);
-        let stacked = name.contains("_exps.");
-        let experts = if stacked { sizes.experts } else { 1 };
-        let complete = slices
-            .iter()
-            .enumerate()
-            .all(|(i, (expert, _))| i == *expert);
-        if slices.len() != experts || !complete {
-            let what = format!("{} of {experts} experts are there", slices.len());
-            return Err(Error::new(Code::MissingTensor, what).at(format!("tensor {name:?}")));
-        }
-        let mut shape = slices[0].1.shape.clone();
-        if let Some((_, odd)) = slices.iter().find(|(_, s)| s.shape != shape) {
-            let what = format!("shape {:?} beside {shape:?}", odd.shape);
-            return Err(Error::new(Code::Shape, what).at(format!("tensor {:?}", odd.name)));
-        }
-        if stacked {
-            shape.insert(0, experts);
-        } else if name.contains("ffn_gate_inp_shexp") && shape.len() == 2 && shape[0] == 1 {
-            // The router of the shared expert is a vector to loaders.
-            shape.remove(0);
-        }
-        let change = change(family, &name, sizes.head_dim);
-        outputs.push(Output {
-            sources: slices.iter().map(|(_, s)| s.name.clone()).collect(),
-            change,
-            ..Output::new(name, shape)
-        });
-    }
-    Ok(outputs)
-}
-
-/// Where a tensor stands: the embedding first, the blocks by number, the rest behind.
-fn order(name: &str) -> usize {
-    let block = name.strip_prefix("blk.").and_then(|n| n.split('.').next());
-    match block.and_then(|n| n.parse::<usize>().ok()) {
-        Some(layer) => layer + 1,
-        None if name.starts_with("token_embd") => 0,
-        None => usize::MAX,
     }
 }
 

@@ -3,9 +3,10 @@
 use super::codec::decode;
 use super::export::{Plan, Request, Source, plan};
 use super::imatrix::{Entry, Imatrix};
-use super::metadata::rope_factors;
+
 use super::mix::Mix;
 use super::mix_choose::Overrides;
+use super::rotary::rope_factors;
 use super::vocabulary::Files;
 use crate::Cpu;
 use crate::error::{Code, Result};

@@ -1,9 +1,10 @@
-//! The families that GGUF has names for: one row each.
-//!
-//! Source: the names that llama.cpp loads, and what its converter does to the weights of each
-//! family. A family that differs from Llama in a name lists that name; `tensors.rs` has the rest.
+//! What a family is to GGUF: the columns of the table in `families.rs`.
 
+use super::families::FAMILIES;
+use super::granted::Granted;
+use super::metadata::Sizes;
 use crate::error::{Code, Error, Result, nearest};
+use serde_json::Value as Json;
 
 /// One family as GGUF knows it.
 #[derive(Debug)]
@@ -23,6 +24,12 @@ pub struct Family {
     pub(super) keys: &'static [Key],
     /// The head is never stored, because loaders take the embedding.
     pub headless: bool,
+    /// Whether checkpoints may hold another tower beside the language model.
+    pub multimodal: bool,
+    /// What llama.cpp has no key for.
+    pub(super) granted: &'static [Granted],
+    /// What it has no key for either and one value does not tell: why the config does not fit.
+    pub(super) misfit: fn(&Json, &Sizes) -> Option<String>,
 }
 
 /// A key of the family and where config.json has its value.
@@ -39,153 +46,31 @@ pub struct Key {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum KeyKind {
     Count,
-    Float,
-    /// A count that is not written when the config has none.
-    MaybeCount,
+    /// A count that is this when the config has none.
+    CountOr(usize),
+    /// The sum of two counts, the other of this name.
+    CountPlus(&'static str),
     /// A float that is not written when the config has none.
     MaybeFloat,
+    /// A count that is not written when the config has none.
+    MaybeCount,
+    /// A flag that is written when it is set.
+    MaybeFlag,
     /// The width of a head, computed when the config has none.
     HeadDim,
+    /// How much of a head turns.
+    RotaryDim,
+    /// Parts of a head that turn with time, height and width.
+    Sections,
+    /// Which layers look at a window only.
+    Windows,
+    /// Always this number.
+    Always(u32),
 }
 
-const fn key(name: &'static str, from: &'static str, kind: KeyKind) -> Key {
+pub(super) const fn key(name: &'static str, from: &'static str, kind: KeyKind) -> Key {
     Key { name, from, kind }
 }
-
-const LLAMA_KEYS: &[Key] = &[
-    key("vocab_size", "vocab_size", KeyKind::Count),
-    key("rope.dimension_count", "head_dim", KeyKind::HeadDim),
-];
-
-const LLAMA: Family = Family {
-    model_types: &["llama", "mistral", "mixtral"],
-    arch: "llama",
-    permute: true,
-    norm_offset: 0.0,
-    names: &[
-        ("block_sparse_moe.gate", "ffn_gate_inp"),
-        ("block_sparse_moe.experts.{}.w1", "ffn_gate_exps"),
-        ("block_sparse_moe.experts.{}.w2", "ffn_down_exps"),
-        ("block_sparse_moe.experts.{}.w3", "ffn_up_exps"),
-    ],
-    keys: LLAMA_KEYS,
-    headless: false,
-};
-
-/// A family whose weights are stored as in its checkpoints.
-const PLAIN: Family = Family {
-    permute: false,
-    names: &[],
-    keys: &[],
-    ..LLAMA
-};
-
-/// Names of families with norms on both sides of attention and MLP.
-const SANDWICH: &[(&str, &str)] = &[
-    ("post_attention_layernorm", "post_attention_norm"),
-    ("pre_feedforward_layernorm", "ffn_norm"),
-    ("post_feedforward_layernorm", "post_ffw_norm"),
-];
-
-/// Every family.
-pub static FAMILIES: &[Family] = &[
-    LLAMA,
-    Family {
-        model_types: &["qwen2"],
-        arch: "qwen2",
-        ..PLAIN
-    },
-    Family {
-        model_types: &["qwen3"],
-        arch: "qwen3",
-        ..PLAIN
-    },
-    Family {
-        model_types: &["qwen3_moe"],
-        arch: "qwen3moe",
-        keys: &[key(
-            "expert_feed_forward_length",
-            "moe_intermediate_size",
-            KeyKind::Count,
-        )],
-        ..PLAIN
-    },
-    Family {
-        model_types: &["gemma2"],
-        arch: "gemma2",
-        norm_offset: 1.0,
-        names: SANDWICH,
-        keys: &[
-            key(
-                "attn_logit_softcapping",
-                "attn_logit_softcapping",
-                KeyKind::MaybeFloat,
-            ),
-            key(
-                "final_logit_softcapping",
-                "final_logit_softcapping",
-                KeyKind::MaybeFloat,
-            ),
-            key("attention.sliding_window", "sliding_window", KeyKind::Count),
-        ],
-        headless: true,
-        ..PLAIN
-    },
-    Family {
-        model_types: &["gemma3_text", "gemma3"],
-        arch: "gemma3",
-        norm_offset: 1.0,
-        names: SANDWICH,
-        keys: &[
-            key(
-                "final_logit_softcapping",
-                "final_logit_softcapping",
-                KeyKind::MaybeFloat,
-            ),
-            key(
-                "attention.sliding_window",
-                "sliding_window",
-                KeyKind::MaybeCount,
-            ),
-        ],
-        headless: true,
-        ..PLAIN
-    },
-    Family {
-        model_types: &["olmo2"],
-        arch: "olmo2",
-        names: SANDWICH,
-        ..PLAIN
-    },
-    Family {
-        model_types: &["granite"],
-        arch: "granite",
-        keys: &[
-            key("vocab_size", "vocab_size", KeyKind::Count),
-            key("rope.dimension_count", "head_dim", KeyKind::HeadDim),
-            key(
-                "attention.scale",
-                "attention_multiplier",
-                KeyKind::MaybeFloat,
-            ),
-            key(
-                "embedding_scale",
-                "embedding_multiplier",
-                KeyKind::MaybeFloat,
-            ),
-            key("residual_scale", "residual_multiplier", KeyKind::MaybeFloat),
-            key("logit_scale", "logits_scaling", KeyKind::MaybeFloat),
-        ],
-        names: &[],
-        ..LLAMA
-    },
-    Family {
-        model_types: &["smollm3"],
-        arch: "smollm3",
-        names: &[],
-        ..LLAMA
-    },
-];
 
 impl Family {
     /// The row that serves a `model_type`; `unknown-architecture` names the known ones otherwise.

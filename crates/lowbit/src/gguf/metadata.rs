@@ -1,8 +1,9 @@
 //! Keys of a model from its config.json.
 
-use super::family::{Family, KeyKind};
+use super::family::{Family, Key, KeyKind};
 use super::mix::Mix;
-use super::value::{Metadata, Value};
+use super::rotary::{rotary, rotary_dim, sections};
+use super::value::{Array, Metadata, Value};
 use crate::error::{Code, Error, Result};
 use serde_json::Value as Json;
 
@@ -22,10 +23,10 @@ pub struct Sizes {
 }
 
 /// Names of one value in the configs of different families, the first that is there.
-type Names = &'static [&'static str];
+pub(super) type Names = &'static [&'static str];
 
 /// Keys that all families have: name, where config.json has it, whether it is a float.
-const KEYS: &[(&str, Names, bool)] = &[
+pub(super) const KEYS: &[(&str, Names, bool)] = &[
     ("context_length", &["max_position_embeddings"], false),
     ("embedding_length", &["hidden_size"], false),
     ("feed_forward_length", &["intermediate_size"], false),
@@ -39,25 +40,25 @@ const KEYS: &[(&str, Names, bool)] = &[
 ];
 
 /// Keys that are written when the config has them.
-const OPTIONAL: &[(&str, Names)] = &[
+pub(super) const OPTIONAL: &[(&str, Names)] = &[
     ("attention.key_length", &["head_dim"]),
     ("attention.value_length", &["head_dim"]),
     ("expert_count", EXPERTS),
     ("expert_used_count", &["num_experts_per_tok"]),
 ];
 
-const EXPERTS: Names = &["num_local_experts", "num_experts", "n_routed_experts"];
+pub(super) const EXPERTS: Names = &["num_local_experts", "num_experts", "n_routed_experts"];
 
-fn missing(what: String) -> Error {
+pub(super) fn missing(what: String) -> Error {
     Error::new(Code::Config, what).at("config.json")
 }
 
-fn find<'a>(config: &'a Json, names: &[&str]) -> Option<&'a Json> {
+pub(super) fn find<'a>(config: &'a Json, names: &[&str]) -> Option<&'a Json> {
     let mut values = names.iter().filter_map(|n| config.get(n));
     values.find(|v| !v.is_null())
 }
 
-fn count(config: &Json, names: &[&str]) -> Result<Option<usize>> {
+pub(super) fn count(config: &Json, names: &[&str]) -> Result<Option<usize>> {
     let Some(value) = find(config, names) else {
         return Ok(None);
     };
@@ -70,7 +71,7 @@ fn wanted(config: &Json, names: &[&str]) -> Result<usize> {
     count(config, names)?.ok_or_else(|| missing(format!("{} is missing", names[0])))
 }
 
-fn float(config: &Json, name: &str) -> Result<Option<f32>> {
+pub(super) fn float(config: &Json, name: &str) -> Result<Option<f32>> {
     let Some(value) = find(config, &[name]) else {
         return Ok(None);
     };
@@ -133,26 +134,55 @@ pub fn metadata(
         }
     }
     for key in family.keys {
-        let absent = || missing(format!("{} is missing", key.from));
-        match key.kind {
-            KeyKind::HeadDim => m.set_count(own(key.name), sizes.head_dim)?,
-            KeyKind::Count => m.set_count(own(key.name), wanted(config, &[key.from])?)?,
-            KeyKind::MaybeCount => {
-                if let Some(value) = count(config, &[key.from])? {
-                    m.set_count(own(key.name), value)?;
-                }
-            }
-            KeyKind::Float | KeyKind::MaybeFloat => match float(config, key.from)? {
-                Some(value) => m.set(own(key.name), Value::F32(value)),
-                None if key.kind == KeyKind::Float => return Err(absent()),
-                None => {}
-            },
+        if let Some(value) = value_of(key, config, &sizes)? {
+            m.set(own(key.name), value);
         }
     }
     rotary(&mut m, family, config)?;
     m.set("general.file_type", Value::U32(mix.file_type));
     m.set("general.quantization_version", Value::U32(2));
     Ok(m)
+}
+
+/// What a family's key is set to, if at all.
+fn value_of(key: &Key, config: &Json, sizes: &Sizes) -> Result<Option<Value>> {
+    let number = |n: usize| match u32::try_from(n) {
+        Ok(n) => Ok(Some(Value::U32(n))),
+        Err(_) => Err(missing(format!("{} is {n}", key.from))),
+    };
+    match key.kind {
+        KeyKind::HeadDim => number(sizes.head_dim),
+        KeyKind::RotaryDim => number(rotary_dim(config, sizes)?),
+        KeyKind::Count => number(wanted(config, &[key.from])?),
+        KeyKind::CountOr(absent) => number(count(config, &[key.from])?.unwrap_or(absent)),
+        KeyKind::CountPlus(other) => {
+            number(wanted(config, &[key.from])? + wanted(config, &[other])?)
+        }
+        KeyKind::Always(n) => Ok(Some(Value::U32(n))),
+        KeyKind::MaybeCount => count(config, &[key.from])?.map_or(Ok(None), number),
+        KeyKind::MaybeFloat => Ok(float(config, key.from)?.map(Value::F32)),
+        KeyKind::MaybeFlag => {
+            let flag = config.get(key.from).and_then(Json::as_bool) == Some(true);
+            Ok(flag.then_some(Value::Bool(true)))
+        }
+        KeyKind::Sections => sections(config),
+        KeyKind::Windows => Ok(windows(config, sizes.layers)),
+    }
+}
+
+/// Which layers look at a window only, where the config says it.
+fn windows(config: &Json, layers: usize) -> Option<Value> {
+    let flags: Vec<bool> = match config.get("layer_types").and_then(Json::as_array) {
+        Some(types) => types.iter().map(|t| *t == "sliding_attention").collect(),
+        None => {
+            let step = config
+                .get("sliding_window_pattern")
+                .and_then(Json::as_u64)?;
+            let step = step.max(1) as usize;
+            (1..=layers).map(|i| !i.is_multiple_of(step)).collect()
+        }
+    };
+    Some(Value::Array(Array::Bool(flags)))
 }
 
 /// Millions or billions of weights, as in `4.1M` and `7B`.
@@ -167,95 +197,4 @@ fn size_label(values: u64) -> String {
     } else {
         format!("{scaled:.1}{letter}")
     }
-}
-
-/// The parameters of the rotary embedding, wherever a version of transformers keeps them.
-struct Rotary<'a> {
-    base: f32,
-    scaling: Option<&'a Json>,
-    kind: &'a str,
-}
-
-fn rotary_of(config: &Json) -> Result<Rotary<'_>> {
-    let nested = find(config, &["rope_parameters", "rope_scaling"]);
-    // Gemma 3 has one set for global and one for local layers.
-    let nested = nested.map(|n| n.get("full_attention").unwrap_or(n));
-    let base = match nested
-        .map(|n| float(n, "rope_theta"))
-        .transpose()?
-        .flatten()
-    {
-        Some(base) => base,
-        None => float(config, "rope_theta")?.unwrap_or(10_000.0),
-    };
-    let kind = nested.and_then(|n| find(n, &["rope_type", "type"]));
-    Ok(Rotary {
-        base,
-        scaling: nested,
-        kind: kind.and_then(Json::as_str).unwrap_or("default"),
-    })
-}
-
-fn rotary(m: &mut Metadata, family: &Family, config: &Json) -> Result<()> {
-    let own = |name: &str| format!("{}.rope.{name}", family.arch);
-    let rotary = rotary_of(config)?;
-    m.set(own("freq_base"), Value::F32(rotary.base));
-    let part = |key: &str| {
-        rotary
-            .scaling
-            .map(|s| float(s, key))
-            .transpose()
-            .map(Option::flatten)
-    };
-    match rotary.kind {
-        // Llama 3 keeps its factors in a tensor.
-        "default" | "llama3" => Ok(()),
-        kind @ ("linear" | "yarn") => {
-            m.set_string(own("scaling.type"), kind);
-            let factor = part("factor")?.ok_or_else(|| missing("rope factor is missing".into()))?;
-            m.set(own("scaling.factor"), Value::F32(factor));
-            if let Some(length) = part("original_max_position_embeddings")? {
-                m.set_count(own("scaling.original_context_length"), length as usize)?;
-            }
-            Ok(())
-        }
-        other => {
-            let what = format!("rotary scaling {other:?} has no GGUF keys here");
-            Err(Error::new(Code::Unsupported, what).at("config.json"))
-        }
-    }
-}
-
-/// Llama 3's factors of the rotary frequencies, `[head_dim / 2]`; none for other models.
-///
-/// A frequency whose wavelength is short against the original context stays, a long one is divided
-/// by the factor, those between are blended.
-pub fn rope_factors(config: &Json) -> Result<Option<Vec<f32>>> {
-    let rotary = rotary_of(config)?;
-    let Some(scaling) = rotary.scaling.filter(|_| rotary.kind == "llama3") else {
-        return Ok(None);
-    };
-    let number =
-        |key: &str, absent: f32| float(scaling, key).map(|v| f64::from(v.unwrap_or(absent)));
-    let factor = number("factor", 8.0)?;
-    let (low, high) = (
-        number("low_freq_factor", 1.0)?,
-        number("high_freq_factor", 4.0)?,
-    );
-    let old = number("original_max_position_embeddings", 8192.0)?;
-    let dim = Sizes::from_config(config)?.head_dim;
-    let of = |i: usize| {
-        let exponent = (2 * i) as f32 / dim as f32;
-        let frequency = 1.0 / f64::from(libm::powf(rotary.base, exponent));
-        let length = 2.0 * std::f64::consts::PI / frequency;
-        if length < old / high {
-            1.0
-        } else if length > old / low {
-            factor as f32
-        } else {
-            let t = (old / length - low) / (high - low);
-            (1.0 / ((1.0 - t) / factor + t)) as f32
-        }
-    };
-    Ok(Some((0..dim / 2).map(of).collect()))
 }

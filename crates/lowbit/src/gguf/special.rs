@@ -5,7 +5,7 @@ use super::vocabulary::{Files, Vocabulary};
 use serde_json::Value as Json;
 
 /// Special tokens: the key, and the word in `…_token` and `…_token_id`.
-const SPECIAL: &[(&str, &str)] = &[
+pub(super) const SPECIAL: &[(&str, &str)] = &[
     ("bos_token_id", "bos"),
     ("eos_token_id", "eos"),
     ("unknown_token_id", "unk"),

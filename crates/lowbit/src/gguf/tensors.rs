@@ -4,14 +4,14 @@ use super::family::Family;
 use crate::error::{Code, Error, Result};
 
 /// Modules outside the blocks.
-const OUTSIDE: &[(&str, &str)] = &[
+pub(super) const OUTSIDE: &[(&str, &str)] = &[
     ("model.embed_tokens", "token_embd"),
     ("model.norm", "output_norm"),
     ("lm_head", "output"),
 ];
 
 /// Modules inside a block, `{}` for the number of an expert.
-const BLOCK: &[(&str, &str)] = &[
+pub(super) const BLOCK: &[(&str, &str)] = &[
     ("input_layernorm", "attn_norm"),
     ("self_attn.q_proj", "attn_q"),
     ("self_attn.k_proj", "attn_k"),
@@ -42,6 +42,45 @@ pub struct Target {
     pub expert: Option<usize>,
 }
 
+/// Where the language model's tensors are in checkpoints of several towers, and what stands there
+/// in checkpoints of one.
+const LANGUAGE: &[(&str, &str)] = &[
+    ("model.language_model.", "model."),
+    ("language_model.model.", "model."),
+    ("language_model.lm_head.", "lm_head."),
+];
+
+/// What the names of other towers begin with.
+const TOWERS: &[&str] = &[
+    "visual.",
+    "model.visual.",
+    "vision_tower.",
+    "model.vision_tower.",
+    "multi_modal_projector.",
+    "model.multi_modal_projector.",
+];
+
+/// What a tensor's name says in a checkpoint of several towers.
+pub(super) enum Place {
+    /// It is of the language model, whose name for it this is.
+    Language(String),
+    /// It is of another tower.
+    Tower,
+    /// Its name has no tower.
+    Plain,
+}
+
+/// Which tower a tensor is of.
+pub(super) fn place(name: &str) -> Place {
+    if TOWERS.iter().any(|tower| name.starts_with(tower)) {
+        return Place::Tower;
+    }
+    let mut plain = LANGUAGE
+        .iter()
+        .filter_map(|(from, to)| Some(format!("{to}{}", name.strip_prefix(from)?)));
+    plain.next().map_or(Place::Plain, Place::Language)
+}
+
 /// What happens to a tensor's values.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Change {
@@ -54,7 +93,7 @@ pub enum Change {
 }
 
 /// A number in a name; `name` when it is not below `end`, so that no arithmetic with it can wrap.
-fn number(text: &str, end: usize, name: &str) -> Result<usize> {
+pub(super) fn number(text: &str, end: usize, name: &str) -> Result<usize> {
     let plain = text.len() <= 6 && text.bytes().all(|b| b.is_ascii_digit());
     let found = plain.then(|| text.parse().ok()).flatten();
     found.filter(|n| *n < end).ok_or_else(|| {
@@ -81,7 +120,9 @@ pub fn target(
         Error::new(Code::Unsupported, what)
             .remedy("if the checkpoint is quantized, decode it first; it must be of a plain model")
     };
-    let (module, suffix) = name.rsplit_once('.').ok_or_else(unknown)?;
+    // The one bias that checkpoints write with an underscore.
+    let dotted = name.replace(".e_score_correction_bias", ".e_score_correction.bias");
+    let (module, suffix) = dotted.rsplit_once('.').ok_or_else(unknown)?;
     if suffix != "weight" && suffix != "bias" {
         return Err(unknown());
     }

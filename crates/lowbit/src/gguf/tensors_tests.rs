@@ -1,6 +1,7 @@
 //! Names of tensors, and numbers inside of them that strangers chose.
 
-use super::family::{FAMILIES, Family};
+use super::families::FAMILIES;
+use super::family::Family;
 use super::tensors::target;
 use crate::error::Code;
 

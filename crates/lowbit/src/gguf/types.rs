@@ -4,6 +4,8 @@ use super::rows::Rows;
 use super::{decode, decode_iq, simd};
 use crate::cpu::Isa;
 use crate::error::{Code, Error, Result, nearest};
+use crate::tensor::Dtype;
+use std::hash::{Hash, Hasher};
 
 /// One ggml type; types are compared by their id.
 #[derive(Debug)]
@@ -28,6 +30,12 @@ impl PartialEq for Type {
 
 impl Eq for Type {}
 
+impl Hash for Type {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.id.hash(state);
+    }
+}
+
 /// Writes the blocks of whole rows.
 pub(super) type Encode = fn(Isa, Rows<'_>, &mut [u8]);
 
@@ -40,6 +48,13 @@ pub struct Codec {
     pub(super) encode: Option<Encode>,
     /// Where halves lie in a block.
     pub(super) halves: &'static [usize],
+}
+
+impl Codec {
+    /// Whether blocks are written here, not only read.
+    pub fn writes(&self) -> bool {
+        self.encode.is_some()
+    }
 }
 
 /// Declares types once: constant, id, values per block, bytes per block, then for those that are
@@ -155,6 +170,12 @@ impl Type {
         }
         let bytes = (cols / self.block).checked_mul(self.bytes);
         bytes.ok_or_else(|| Error::new(Code::Shape, format!("rows of {cols} values are too long")))
+    }
+
+    /// The type that tensors of it have: that of the same name, or its blocks.
+    pub fn dtype(&'static self) -> Dtype {
+        let plain = Dtype::ALL.iter().find(|d| d.name() == self.name);
+        plain.copied().unwrap_or(Dtype::Blocks(self))
     }
 
     /// Bits per value, scales included.

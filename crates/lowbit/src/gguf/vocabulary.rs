@@ -10,12 +10,12 @@ use crate::error::{Code, Error, Result};
 use serde_json::Value as Json;
 
 /// What a token is to a loader.
-const NORMAL: i32 = 1;
-const UNKNOWN: i32 = 2;
-const CONTROL: i32 = 3;
-const USER_DEFINED: i32 = 4;
-const UNUSED: i32 = 5;
-const BYTE: i32 = 6;
+pub(super) const NORMAL: i32 = 1;
+pub(super) const UNKNOWN: i32 = 2;
+pub(super) const CONTROL: i32 = 3;
+pub(super) const USER_DEFINED: i32 = 4;
+pub(super) const UNUSED: i32 = 5;
+pub(super) const BYTE: i32 = 6;
 
 /// Most tokens of a vocabulary.
 const TOKENS_MAX: usize = 1 << 24;
@@ -38,7 +38,7 @@ pub struct Files<'a> {
 }
 
 /// Expressions that tokenizer.json splits with, and the names of what splits alike.
-const SPLITS: &[(&str, &str)] = &[
+pub(super) const SPLITS: &[(&str, &str)] = &[
     (
         r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
         "qwen2",

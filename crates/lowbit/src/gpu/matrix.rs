@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! row of 4-bit codes:  | block 0: 4 words | block 1 | … |    32 columns to a block, padded with 0
-//! row of 8-bit codes:  | block 0: 8 words | …             2 and 3 bits are stored as 4
+//! row of 8-bit codes:  | block 0: 8 words | …             2 and 3 bits are stored as 4, 5 to 7 as 8
 //! row of halves:       | block 0: 16 words | …
 //! ```
 //! Rows of codes whose groups fill whole blocks, in the order of the columns, are the words of
@@ -206,7 +206,7 @@ fn codes(gpu: &Gpu, m: &QuantizedMatrix) -> Result<Matrix> {
     let groups = m.cols / integer.group;
     let order = order(integer, m.cols)?;
     let cols_padded = order.as_ref().map_or(align(m.cols), Vec::len);
-    let bits = if integer.codes.bits == 8 { 8u8 } else { 4 };
+    let bits = if integer.codes.bits > 4 { 8u8 } else { 4 };
     let kind = Kind::Codes(u32::from(bits));
     let row_bytes = cols_padded / BLOCK * kind.block_bytes();
     let same = order.is_none() && bits == integer.codes.bits && cols_padded == m.cols;

@@ -26,6 +26,7 @@ pub use cache::GpuCache;
 pub use device::{Gpu, GpuInfo, GpuOptions};
 pub use model::{Counts, GpuModel};
 pub use product::GpuProduct;
+pub use support::check as supports;
 
 pub(crate) use buffers::{bytes_from_f32, bytes_from_u32};
 pub(crate) use dispatch::{Dispatch, Grid, align};

@@ -6,7 +6,7 @@ use crate::model::config::{Config, Factors};
 use crate::model::ops::{Op, Part, Slot};
 
 /// `unsupported` for what a family needs and no kernel here does, before anything is uploaded.
-pub(super) fn check(config: &Config) -> Result<()> {
+pub fn check(config: &Config) -> Result<()> {
     let needed = |layer| config.ops(layer).iter().find_map(missing);
     let factors = Factors::plain(config.head_dim);
     let whole_heads = config.rotary == config.head_dim && !config.arch().rope.interleaved;
@@ -40,6 +40,10 @@ fn missing(op: &Op) -> Option<&'static str> {
         Op::Scale { .. } => Some("scaled activations"),
         Op::LatentHeads | Op::CutAttended => Some("attention through a narrow vector"),
         Op::Split { .. } => Some("fused projections"),
+        Op::LayerNorm { .. }
+        | Op::AddPositions { .. }
+        | Op::AddTypes { .. }
+        | Op::Activate { .. } => Some("an encoder"),
         Op::RmsNorm { from, .. } if *from != Slot::Hidden => Some("norms of what blocks add"),
         Op::RmsNorm { .. }
         | Op::Linear { .. }

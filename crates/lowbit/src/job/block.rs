@@ -164,7 +164,7 @@ impl WholeBlock {
             done.layer.scale_dtype,
         )?;
         for tensor in encoded {
-            self.sink.tensor(plan, &tensor.name, &tensor.bytes)?;
+            self.sink.tensor(&plan.files, &tensor.name, &tensor.bytes)?;
         }
         self.reports.push(done.report);
         material(&mut self.material)?.place(world, done.layer.linear.part, &done.matrix)
@@ -221,7 +221,7 @@ impl WholeBlock {
                     return Ok((None, Stage::Copy));
                 };
                 let bytes = material(&mut self.material)?.stored(world.plan, &name)?;
-                self.sink.tensor(world.plan, &name, &bytes)?;
+                self.sink.tensor(&world.plan.files, &name, &bytes)?;
                 Ok((None, Stage::Write(names)))
             }
             Stage::Copy => {

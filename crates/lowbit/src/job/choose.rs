@@ -6,7 +6,9 @@ use super::select;
 use crate::cpu::Cpu;
 use crate::error::{Code, Error, Result};
 use crate::layout;
+use crate::model::arch::Kind as RowKind;
 use crate::model::config::Config;
+use crate::model::head::Head;
 use crate::model::load::TensorInfo;
 use crate::model::weights::{self, Linear};
 use crate::round::gptq::{Extra, GptqOptions, Order, Rounding};
@@ -124,7 +126,9 @@ pub(super) fn layers(
     }
     ignored.extend(unknown_linears(model, source));
     // The head stays as stored (model/head.rs); loaders want it named even where it is tied.
-    ignored.push(model.arch().head.to_string());
+    if model.encoder.is_none() && model.labels == 0 {
+        ignored.push(model.arch().head.to_string());
+    }
     Ok((layers, ignored))
 }
 
@@ -136,10 +140,17 @@ fn unknown_linears(model: &Config, source: &BTreeMap<String, TensorInfo>) -> Vec
         .flat_map(|block| weights::linears(model, block))
         .map(|linear| linear.weight)
         .collect();
-    let own = [model.arch().embed, model.arch().head];
+    let mut own = vec![model.named(model.arch().embed), model.arch().head.into()];
+    let tables = |layer| model.rows(layer).into_iter().map(move |row| (layer, row));
+    for (layer, row) in (0..model.layers).flat_map(tables) {
+        if matches!(row.kind, RowKind::Table { .. }) {
+            own.push(model.module_of(layer, &row));
+        }
+    }
     let unknown = |(name, info): (&String, &TensorInfo)| {
         let module = name.strip_suffix(".weight")?;
-        let counts = info.shape.len() == 2 && !known.contains(name) && !own.contains(&module);
+        let counts =
+            info.shape.len() == 2 && !known.contains(name) && !own.iter().any(|o| o == module);
         counts.then(|| module.to_owned())
     };
     source.iter().filter_map(unknown).collect()
@@ -229,6 +240,17 @@ pub(super) fn calibration(
         return Err(Error::new(Code::Context, what).remedy("use a smaller --length"));
     }
     Ok(Some(set))
+}
+
+/// `unsupported` for what asks for logits of a model that has none.
+pub(super) fn refuse_headless(head: Head, changes: &Changes, survey: bool) -> Result<()> {
+    let rotates = changes.rotate.as_ref().is_some_and(|r| r.r1);
+    if head != Head::None || !(rotates || survey) {
+        return Ok(());
+    }
+    let step = if survey { "targetBpw" } else { "rotation r1" };
+    let what = format!("{step} needs a model that writes text: this one has no output head");
+    Err(Error::new(Code::Unsupported, what).remedy(format!("leave {step} out")))
 }
 
 /// What needs to see the inputs of linears, if anything does.

@@ -48,7 +48,7 @@ impl Copier {
         while let Some(name) = self.names.front() {
             let bytes = world.plan.place(name)?.bytes;
             if bytes == 0 {
-                sink.tensor(world.plan, name, &[])?;
+                sink.tensor(&world.plan.files, name, &[])?;
                 self.names.pop_front();
                 continue;
             }
@@ -74,7 +74,7 @@ impl Copier {
         }
         let len = bytes.len() as u64;
         world.advance("copy", None, pace::bytes_work(len));
-        sink.piece(plan, name, bytes)?;
+        sink.piece(&plan.files, name, bytes)?;
         self.offset += len;
         if self.offset == plan.place(name)?.bytes {
             self.offset = 0;

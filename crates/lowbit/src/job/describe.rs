@@ -42,7 +42,6 @@ impl Plan {
             "fingerprint": self.identity.fingerprint(),
             "config": format!("{:#}\n", self.config),
             "warnings": self.warnings,
-            "torn": served::torn(self),
             "tensorParallel": served::parallel(self).iter().map(parallel).collect::<Vec<_>>(),
         });
         if let Some(index) = &self.files.index {
@@ -55,7 +54,7 @@ impl Plan {
     fn work_units(&self) -> u64 {
         let steps = Step::list(self).into_iter().map(|s| s.work(self));
         // A survey writes nothing that would be read back.
-        let seal = self.budget.is_none().then(|| Seal::work(self));
+        let seal = self.budget.is_none().then(|| Seal::work(&self.files));
         pace::units(steps.sum::<u64>() + seal.unwrap_or(0))
     }
 
@@ -89,8 +88,7 @@ impl Plan {
     fn norm_module(&self, block: usize, part: Part) -> Option<String> {
         let rows = self.model.rows(block);
         let row = rows.iter().find(|r| r.part == part)?;
-        let blocks = self.model.arch().blocks;
-        Some(format!("{blocks}.{block}.{}", row.module))
+        Some(self.model.module_of(block, row))
     }
 }
 

@@ -28,7 +28,7 @@ pub(super) struct Embed {
 impl Embed {
     pub(super) fn new(plan: &Plan) -> Self {
         Self {
-            tensor: format!("{}.weight", plan.model.arch().embed),
+            tensor: format!("{}.weight", plan.model.named(plan.model.arch().embed)),
             asked: false,
             embedding: None,
             first: 0,

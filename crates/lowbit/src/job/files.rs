@@ -2,7 +2,7 @@
 
 use crate::container::safetensors::{Planned, layout_file};
 use crate::container::shards;
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use std::collections::BTreeMap;
 
 /// One output file.
@@ -39,7 +39,7 @@ pub struct Files {
 
 impl Files {
     /// Lays out tensors given in production order.
-    pub(super) fn new(tensors: &[Planned], shard_bytes: u64) -> Result<Self> {
+    pub(crate) fn new(tensors: &[Planned], shard_bytes: u64) -> Result<Self> {
         let shards = shards::split(tensors, shard_bytes)?;
         let mut files = Self::default();
         for (file, shard) in shards.iter().enumerate() {
@@ -64,6 +64,21 @@ impl Files {
             files.index = Some(shards::write_index(tensors, &shards)?);
         }
         Ok(files)
+    }
+
+    /// Files whose headers someone else laid out, and where each tensor lies in them.
+    pub fn laid_out(list: Vec<File>, places: BTreeMap<String, Place>) -> Self {
+        Self {
+            list,
+            index: None,
+            places,
+        }
+    }
+
+    /// Place of a tensor by name; `internal` when it is not planned.
+    pub(crate) fn at(&self, name: &str) -> Result<Place> {
+        let missing = || Error::new(Code::Internal, format!("output {name:?} is not planned"));
+        self.place(name).ok_or_else(missing)
     }
 
     /// Place of a tensor by name.

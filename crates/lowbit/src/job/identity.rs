@@ -1,6 +1,6 @@
 //! What a resumed run must have in common with the one that it goes on from.
 
-use super::request::{Calibration, Request};
+use super::request::{Calibration, Request, TensorEntry};
 use crate::cpu::Isa;
 use crate::error::{Code, Error, Result};
 use serde_json::{Value, json};
@@ -18,14 +18,14 @@ pub struct Identity {
 impl Identity {
     /// Everything but the calibration tokens, which only `Job::open` gets; `isa` when bytes depend
     /// on it.
-    pub(super) fn new(
+    pub(crate) fn new(
         request: &Request,
         isa: Option<Isa>,
         calibration: Option<Calibration>,
     ) -> Self {
         let mut fields = vec![
             field("tool version", env!("CARGO_PKG_VERSION")),
-            field("model", &model_sha256(request)),
+            field("model", &model_sha256(&request.config, &request.tensors)),
             field(
                 "option maxShardBytes",
                 &format!("{:?}", request.max_shard_bytes),
@@ -51,8 +51,23 @@ impl Identity {
         Self { fields }
     }
 
+    /// The facts of a run without calibration: the model and what is done with it.
+    pub(crate) fn of_facts(
+        config: &Value,
+        tensors: &[TensorEntry],
+        facts: impl IntoIterator<Item = (String, String)>,
+    ) -> Self {
+        let own = [
+            field("tool version", env!("CARGO_PKG_VERSION")),
+            field("model", &model_sha256(config, tensors)),
+        ];
+        Self {
+            fields: own.into_iter().chain(facts).collect(),
+        }
+    }
+
     /// Adds the calibration tokens.
-    pub(super) fn with_tokens(mut self, tokens: &[u32]) -> Self {
+    pub(crate) fn with_tokens(mut self, tokens: &[u32]) -> Self {
         let mut hash = Sha256::new();
         for token in tokens {
             hash.update(token.to_le_bytes());
@@ -62,7 +77,7 @@ impl Identity {
     }
 
     /// `option` when the run was planned for another instruction set than it is given.
-    pub(super) fn check_isa(&self, isa: Isa) -> Result<()> {
+    pub(crate) fn check_isa(&self, isa: Isa) -> Result<()> {
         let planned = self.fields.iter().find(|(n, _)| n == ISA);
         match planned.filter(|(_, name)| name != isa.name()) {
             Some((_, name)) => {
@@ -79,12 +94,12 @@ impl Identity {
     }
 
     /// The facts as a list of pairs.
-    pub(super) fn to_json(&self) -> Value {
+    pub(crate) fn to_json(&self) -> Value {
         json!(self.fields)
     }
 
     /// `resume-mismatch` naming the first fact that differs from a journal's.
-    pub(super) fn check(&self, journal: &Value) -> Result<()> {
+    pub(crate) fn check(&self, journal: &Value) -> Result<()> {
         let earlier: Vec<(String, String)> =
             serde_json::from_value(journal.clone()).map_err(|e| {
                 Error::new(
@@ -116,16 +131,16 @@ fn field(name: &str, value: &str) -> (String, String) {
 }
 
 /// SHA-256 over config.json and the names, types and shapes of all tensors.
-fn model_sha256(request: &Request) -> String {
-    let mut hash = Sha256::new_with_prefix(request.config.to_string());
-    for t in &request.tensors {
+pub(crate) fn model_sha256(config: &Value, tensors: &[TensorEntry]) -> String {
+    let mut hash = Sha256::new_with_prefix(config.to_string());
+    for t in tensors {
         hash.update(json!([t.name, t.dtype, t.shape]).to_string());
     }
     hex(hash)
 }
 
 /// The digest in hexadecimal.
-pub(super) fn hex(hash: Sha256) -> String {
+pub(crate) fn hex(hash: Sha256) -> String {
     let digits = |b: u8| [b >> 4, b & 15].map(|d| char::from(b"0123456789abcdef"[d as usize]));
     hash.finalize().into_iter().flat_map(digits).collect()
 }

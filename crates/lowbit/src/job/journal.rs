@@ -11,6 +11,7 @@
 use super::identity::Identity;
 use super::report::{LayerReport, TransformReport};
 use crate::error::{Code, Error, Result};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -19,8 +20,8 @@ use std::collections::BTreeMap;
 const VERSION: u64 = 1;
 
 /// What one unit of work left behind.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(super) struct Line {
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Line<L = LayerReport> {
     /// Name of the unit.
     pub unit: String,
     /// SHA-256 of every output tensor that it wrote.
@@ -29,9 +30,9 @@ pub(super) struct Line {
     /// The scratch file that the next unit reads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub activations: Option<Activations>,
-    /// Reports of the layers that it quantized.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub layers: Vec<LayerReport>,
+    /// Reports of the layers that it quantized or converted.
+    #[serde(default = "Vec::new", skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<L>,
     /// What transforms did in it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub transforms: Vec<TransformReport>,
@@ -40,9 +41,22 @@ pub(super) struct Line {
     pub notes: Vec<String>,
 }
 
+impl<L> Default for Line<L> {
+    fn default() -> Self {
+        Self {
+            unit: String::new(),
+            tensors: BTreeMap::new(),
+            activations: None,
+            layers: Vec::new(),
+            transforms: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+}
+
 /// A whole scratch file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Activations {
+pub(crate) struct Activations {
     /// Name of the scratch file.
     pub name: String,
     /// Its length.
@@ -52,13 +66,17 @@ pub(super) struct Activations {
 }
 
 /// The first line.
-pub(super) fn first(identity: &Identity) -> String {
+pub(crate) fn first(identity: &Identity) -> String {
     json!({ "lowbit": VERSION, "identity": identity.to_json() }).to_string()
 }
 
 /// The units that an earlier run finished; `resume-mismatch` when it was another run,
 /// `resume-corrupt` when the lines make no sense.
-pub(super) fn read(lines: &[String], identity: &Identity, units: &[String]) -> Result<Vec<Line>> {
+pub(crate) fn read<L: DeserializeOwned>(
+    lines: &[String],
+    identity: &Identity,
+    units: &[String],
+) -> Result<Vec<Line<L>>> {
     let mut values = Vec::new();
     for (i, line) in lines.iter().enumerate() {
         match serde_json::from_str::<Value>(line) {
@@ -77,7 +95,7 @@ pub(super) fn read(lines: &[String], identity: &Identity, units: &[String]) -> R
     identity.check(&head["identity"])?;
     let mut done = Vec::new();
     for (i, value) in values.enumerate() {
-        let line: Line = serde_json::from_value(value)
+        let line: Line<L> = serde_json::from_value(value)
             .map_err(|e| corrupt(format!("line {} of the journal: {e}", i + 2)))?;
         if units.get(i) != Some(&line.unit) {
             let what = format!("line {} of the journal is about {:?}", i + 2, line.unit);
@@ -89,6 +107,6 @@ pub(super) fn read(lines: &[String], identity: &Identity, units: &[String]) -> R
 }
 
 /// Something that an earlier run vouched for is not so.
-pub(super) fn corrupt(what: String) -> Error {
+pub(crate) fn corrupt(what: String) -> Error {
     Error::new(Code::ResumeCorrupt, what).remedy("start over with --fresh")
 }

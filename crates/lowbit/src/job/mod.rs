@@ -23,11 +23,11 @@ mod finite;
 pub mod identity;
 mod inputs;
 mod joint;
-mod journal;
+pub(crate) mod journal;
 mod material;
-mod nearest;
+pub(crate) mod nearest;
 mod outputs;
-mod pace;
+pub(crate) mod pace;
 mod passes;
 pub mod plan;
 pub mod recipe;
@@ -36,16 +36,16 @@ pub mod request;
 mod rest;
 mod running;
 mod samples;
-mod seal;
+pub(crate) mod seal;
 mod select;
 mod served;
 mod shared;
-mod sink;
+pub(crate) mod sink;
 pub mod size;
-mod step;
+pub(crate) mod step;
 mod survey;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod transforms;
 mod warn;
 
@@ -55,6 +55,8 @@ pub use request::Request;
 
 use crate::cpu::Cpu;
 use crate::error::{Code, Error, Result};
+use files::Files;
+use identity::Identity;
 use journal::Activations;
 use report::Outcomes;
 use seal::{Seal, Verify};
@@ -113,11 +115,11 @@ impl Job {
         }
         let mut total = steps.iter().map(|s| s.work(&plan)).sum::<u64>();
         if plan.budget.is_none() {
-            total += Seal::work(&plan);
+            total += Seal::work(&plan.files);
         }
         let done = steps[..lines.len()].iter().map(|s| s.work(&plan)).sum();
         let phase = if journal.is_empty() {
-            Phase::Open(opening(&plan, true))
+            Phase::Open(begin(&plan, true))
         } else {
             Phase::Verify(Verify::new(&lines))
         };
@@ -173,10 +175,10 @@ impl Job {
                 survey: &mut self.survey,
             };
             let asked = match &mut self.phase {
-                Phase::Verify(verify) => verify.poll(&mut world, &answer)?,
+                Phase::Verify(verify) => verify.poll(&self.plan.files, &answer)?,
                 Phase::Open(asks) => asks.pop_front(),
                 Phase::Unit(unit) => unit.poll(&mut world, answer)?,
-                Phase::Seal(seal) => seal.poll(&mut world, &answer),
+                Phase::Seal(seal) => seal.poll(&self.plan.files, &mut self.progress, &answer),
                 Phase::Done => return Err(Error::new(Code::Internal, "the job is done")),
             };
             if let Some(ask) = asked {
@@ -191,7 +193,7 @@ impl Job {
     /// Moves on when a phase has nothing more to ask; gives what that itself asks for.
     fn next_phase(&mut self) -> Result<Option<Ask>> {
         match std::mem::replace(&mut self.phase, Phase::Done) {
-            Phase::Verify(_) => self.phase = Phase::Open(opening(&self.plan, false)),
+            Phase::Verify(_) => self.phase = Phase::Open(begin(&self.plan, false)),
             Phase::Open(_) => self.begin_unit(),
             Phase::Unit(_) if self.is_surveyed() => {
                 self.progress.done = self.progress.total;
@@ -247,17 +249,22 @@ impl Job {
     }
 }
 
+/// What a job asks for first; a survey writes nothing.
+fn begin(plan: &Plan, new: bool) -> VecDeque<Ask> {
+    match plan.budget {
+        Some(_) => VecDeque::new(),
+        None => opening(&plan.files, new.then_some(&plan.identity)),
+    }
+}
+
 /// The journal's first line, if the run is new, and the headers of all files.
 ///
 /// A resumed run writes the headers again: the last one may have been cut off.
-fn opening(plan: &Plan, new: bool) -> VecDeque<Ask> {
-    if plan.budget.is_some() {
-        return VecDeque::new();
-    }
-    let line = new.then(|| Ask::Journal {
-        line: journal::first(&plan.identity),
+pub(crate) fn opening(files: &Files, new: Option<&Identity>) -> VecDeque<Ask> {
+    let line = new.map(|identity| Ask::Journal {
+        line: journal::first(identity),
     });
-    let headers = plan.files.list.iter().map(|f| Ask::Write {
+    let headers = files.list.iter().map(|f| Ask::Write {
         name: f.name.clone(),
         total: f.bytes,
         offset: 0,

@@ -144,7 +144,7 @@ impl NearestBlock {
             &layer.scheme,
             layer.scale_dtype,
         )? {
-            self.sink.tensor(plan, &tensor.name, &tensor.bytes)?;
+            self.sink.tensor(&plan.files, &tensor.name, &tensor.bytes)?;
         }
         let quality = std::mem::take(&mut self.quality);
         self.reports
@@ -213,7 +213,7 @@ pub(super) fn cuts(layer: &Layer) -> bool {
 }
 
 /// The rows of `b` below those of `a`; both come from the same rounder and scheme.
-fn append(a: QuantizedMatrix, b: QuantizedMatrix) -> Result<QuantizedMatrix> {
+pub(crate) fn append(a: QuantizedMatrix, b: QuantizedMatrix) -> Result<QuantizedMatrix> {
     let differ = || Error::new(Code::Internal, "slices of one matrix differ in kind");
     let (Values::Integer(mut x), Values::Integer(y)) = (a.values, b.values) else {
         return Err(differ());

@@ -62,11 +62,13 @@ fn rotated(model: &Config, changes: &Changes, loader: &Loader) -> Vec<Rotated> {
     if !changes.rotate.as_ref().is_some_and(|r| r.r1) {
         return Vec::new();
     }
-    let embed = format!("{}.weight", model.arch().embed);
+    let embed = format!("{}.weight", model.named(model.arch().embed));
     let head = format!("{}.weight", model.arch().head);
     let from = match loader.head() {
         Head::Tied => embed.clone(),
         Head::Own(module) => format!("{module}.weight"),
+        // `choose::refuse_headless` has refused the plan.
+        Head::None => return Vec::new(),
     };
     let table = |from: String, to: String, head: bool| Rotated { from, to, head };
     vec![table(embed.clone(), embed, false), table(from, head, true)]
@@ -74,5 +76,5 @@ fn rotated(model: &Config, changes: &Changes, loader: &Loader) -> Vec<Rotated> {
 
 /// The tensor of the final norm.
 pub(super) fn final_norm(model: &Config) -> String {
-    format!("{}.weight", model.arch().norm)
+    format!("{}.weight", model.named(model.arch().norm))
 }

@@ -9,7 +9,7 @@ use crate::round::gptq::GptqOptions;
 use crate::round::observer::Observer;
 
 /// Bytes that one read or write moves at most.
-pub(super) const PIECE_BYTES: u64 = 16 << 20;
+pub(crate) const PIECE_BYTES: u64 = 16 << 20;
 /// Activations that are in memory at a time, unless one sample alone is larger.
 const CHUNK_BYTES: usize = 16 << 20;
 /// Multiply-adds that one pass over a block should take at most.
@@ -39,6 +39,10 @@ pub(super) fn samples_per_chunk(plan: &Plan) -> usize {
 pub(super) fn tokens_per_pass(plan: &Plan, block: usize) -> usize {
     let weights = block_weights(plan, block).max(1);
     let length = plan.calibration.map_or(1, |c| c.length);
+    if plan.model.encoder.is_some() {
+        // Its tokens see their whole text.
+        return length;
+    }
     let fit = ((PASS_WORK / weights) as usize).max(PASS_TOKENS);
     // A power of two, so that kernels see whole tiles.
     (1usize << fit.ilog2()).min(length)
@@ -53,7 +57,7 @@ pub(super) fn samples_at_once(plan: &Plan, block: usize, threads: usize) -> usiz
 }
 
 /// Rows of a matrix that are rounded to nearest at a time.
-pub(super) fn rows_per_slice(cols: usize, observer: Observer) -> usize {
+pub(crate) fn rows_per_slice(cols: usize, observer: Observer) -> usize {
     let weights = match observer {
         Observer::MinMax => SLICE_WEIGHTS,
         Observer::Mse | Observer::ImatrixMse => SLICE_WEIGHTS_SEARCHED,
@@ -68,7 +72,7 @@ pub(super) fn block_weights(plan: &Plan, block: usize) -> u64 {
 }
 
 /// Progress of moving bytes.
-pub(super) fn bytes_work(bytes: u64) -> u64 {
+pub(crate) fn bytes_work(bytes: u64) -> u64 {
     bytes * WORK_PER_BYTE
 }
 
@@ -88,7 +92,7 @@ pub(super) fn factor_work(n: usize) -> u64 {
 }
 
 /// Progress of rounding a matrix with a factor, and to nearest.
-pub(super) fn round_work(rows: usize, cols: usize, with_factor: bool) -> u64 {
+pub(crate) fn round_work(rows: usize, cols: usize, with_factor: bool) -> u64 {
     let weights = rows as u64 * cols as u64;
     // Half a product with the factor, and one with H for the start and each round of refinement.
     let products = 2 * (GptqOptions::default().refine as u64 + 1) + 1;
@@ -97,6 +101,6 @@ pub(super) fn round_work(rows: usize, cols: usize, with_factor: bool) -> u64 {
 }
 
 /// Work in the units that `Progress` counts.
-pub(super) fn units(work: u64) -> u64 {
+pub(crate) fn units(work: u64) -> u64 {
     work.div_ceil(UNIT)
 }

@@ -29,7 +29,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Data per file unless the request says otherwise, as transformers does.
-const SHARD_BYTES: u64 = 5_000_000_000;
+pub(crate) const SHARD_BYTES: u64 = 5_000_000_000;
 
 pub use super::choose::Layer;
 
@@ -97,6 +97,7 @@ impl Plan {
         let modules: Vec<_> = layers.iter().map(|l| l.linear.module.as_str()).collect();
         let mut changes = Changes::new(&effective, &modules)?;
         let budget = Budget::new(&effective, &layers)?;
+        choose::refuse_headless(loader.head(), &changes, budget.is_some())?;
         let mut needed_by = choose::needs_calibration(&layers, &changes, round_options.observer);
         if let Some(budget) = &budget {
             choose::check_candidates(&layers, &effective, |l| budget.schemes(l))?;
@@ -182,8 +183,7 @@ impl Plan {
 
     /// File and offset of an output tensor.
     pub(super) fn place(&self, name: &str) -> Result<Place> {
-        let missing = || Error::new(Code::Internal, format!("output {name:?} is not planned"));
-        self.files.place(name).ok_or_else(missing)
+        self.files.at(name)
     }
 
     /// Output tensors of one layer, in the layout's order.

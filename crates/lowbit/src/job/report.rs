@@ -118,14 +118,14 @@ impl LayerReport {
 
 /// An output file in the report.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct FileReport {
+pub(crate) struct FileReport {
     pub name: String,
     pub bytes: u64,
     pub sha256: String,
 }
 
 /// The distance of a matrix from its source `[rows, cols]`.
-pub(super) fn quality(cpu: &Cpu, matrix: &QuantizedMatrix, weights: &[f32]) -> Result<Quality> {
+pub(crate) fn quality(cpu: &Cpu, matrix: &QuantizedMatrix, weights: &[f32]) -> Result<Quality> {
     let cols = matrix.cols;
     let mut sums: Vec<Result<(f64, f64)>> = (0..matrix.rows).map(|_| Ok((0.0, 0.0))).collect();
     cpu.run_chunks(&mut sums, 64, true, |chunk, sums| {

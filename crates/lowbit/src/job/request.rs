@@ -196,17 +196,22 @@ impl Request {
 
     /// The checkpoint's description for the model loader.
     pub fn source(&self) -> Result<Source> {
-        let tensors = self.tensors.iter().map(|t| {
-            let dtype = Dtype::parse(&t.dtype).map_err(|e| e.at(format!("tensor {:?}", t.name)))?;
-            Ok(TensorInfo {
-                name: t.name.clone(),
-                dtype,
-                shape: t.shape.clone(),
-            })
-        });
         Ok(Source {
-            tensors: tensors.collect::<Result<_>>()?,
+            tensors: infos(&self.tensors)?,
             config: self.config.clone(),
         })
     }
+}
+
+/// Tensors as listed, with their types read; `dtype` names the tensor of an unknown one.
+pub(crate) fn infos(tensors: &[TensorEntry]) -> Result<Vec<TensorInfo>> {
+    let info = |t: &TensorEntry| {
+        let dtype = Dtype::parse(&t.dtype).map_err(|e| e.at(format!("tensor {:?}", t.name)))?;
+        Ok(TensorInfo {
+            name: t.name.clone(),
+            dtype,
+            shape: t.shape.clone(),
+        })
+    };
+    tensors.iter().map(info).collect()
 }

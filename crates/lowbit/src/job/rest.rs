@@ -44,7 +44,7 @@ pub(super) struct Rest {
 
 impl Rest {
     pub(super) fn new(plan: &Plan) -> Self {
-        let norm = format!("{}.weight", plan.model.arch().norm);
+        let norm = super::outputs::final_norm(&plan.model);
         Self {
             tables: plan.rotated.iter().cloned().collect(),
             norm_name: (!plan.rotated.is_empty()).then_some(norm),
@@ -69,7 +69,7 @@ impl Rest {
         f32_from(info.dtype, &bytes, &mut self.norm)?;
         self.norm.iter_mut().for_each(|v| *v += offset);
         let one = bytes_from_f32(info.dtype, &vec![1.0 - offset; self.norm.len()])?;
-        self.sink.tensor(plan, name, &one)
+        self.sink.tensor(&plan.files, name, &one)
     }
 
     /// Rotates some rows of a table.
@@ -96,7 +96,7 @@ impl Rest {
         self.row += values.len() / cols;
         world.advance("copy", None, pace::bytes_work(bytes.len() as u64));
         let bytes = bytes_from_f32(info.dtype, &values)?;
-        self.sink.piece(plan, &table.to, bytes)?;
+        self.sink.piece(&plan.files, &table.to, bytes)?;
         if self.row == rows {
             self.notes.extend(finite::note(&table.from, self.zeroed));
             (self.row, self.zeroed) = (0, 0);

@@ -1,11 +1,12 @@
 //! Reading outputs back: what an earlier run vouched for, and the hash of every finished file.
 
 use super::Ask;
+use super::files::Files;
 use super::identity::hex;
 use super::journal::{Line, corrupt};
 use super::pace::{self, PIECE_BYTES};
 use super::report::FileReport;
-use super::step::World;
+use super::step::Counter;
 use crate::error::Result;
 use sha2::{Digest, Sha256};
 use std::collections::VecDeque;
@@ -48,14 +49,14 @@ impl Stretch {
 
 /// Checks the tensors of units that an earlier run finished; `resume-corrupt` if one differs.
 #[derive(Debug)]
-pub(super) struct Verify {
+pub(crate) struct Verify {
     /// Tensor and wanted hash.
     tensors: VecDeque<(String, String)>,
     running: Option<Stretch>,
 }
 
 impl Verify {
-    pub(super) fn new(lines: &[Line]) -> Self {
+    pub(crate) fn new<L>(lines: &[Line<L>]) -> Self {
         let tensors = lines.iter().flat_map(|l| l.tensors.clone());
         Self {
             tensors: tensors.collect(),
@@ -63,11 +64,7 @@ impl Verify {
         }
     }
 
-    pub(super) fn poll(
-        &mut self,
-        world: &mut World<'_>,
-        answer: &[Vec<u8>],
-    ) -> Result<Option<Ask>> {
+    pub(crate) fn poll(&mut self, files: &Files, answer: &[Vec<u8>]) -> Result<Option<Ask>> {
         if let Some(stretch) = &mut self.running {
             stretch.take(answer);
         }
@@ -86,8 +83,8 @@ impl Verify {
                 return Ok(None);
             };
             let missing = || corrupt(format!("the journal names tensor {name:?}"));
-            let place = world.plan.files.place(name).ok_or_else(missing)?;
-            let file = &world.plan.files.list[place.file].name;
+            let place = files.place(name).ok_or_else(missing)?;
+            let file = &files.list[place.file].name;
             self.running = Some(Stretch::new(file, place.offset, place.bytes));
         }
     }
@@ -95,7 +92,7 @@ impl Verify {
 
 /// Hashes every output file.
 #[derive(Debug, Default)]
-pub(super) struct Seal {
+pub(crate) struct Seal {
     running: Option<Stretch>,
     /// Finished files.
     pub files: Vec<FileReport>,
@@ -103,19 +100,20 @@ pub(super) struct Seal {
 
 impl Seal {
     /// How much work it is, for progress.
-    pub(super) fn work(plan: &super::plan::Plan) -> u64 {
-        plan.files
-            .list
-            .iter()
-            .map(|f| pace::bytes_work(f.bytes))
-            .sum()
+    pub(crate) fn work(files: &Files) -> u64 {
+        files.list.iter().map(|f| pace::bytes_work(f.bytes)).sum()
     }
 
-    pub(super) fn poll(&mut self, world: &mut World<'_>, answer: &[Vec<u8>]) -> Option<Ask> {
+    pub(crate) fn poll(
+        &mut self,
+        files: &Files,
+        progress: &mut Counter,
+        answer: &[Vec<u8>],
+    ) -> Option<Ask> {
         if let Some(stretch) = &mut self.running {
             stretch.take(answer);
             let bytes = answer.iter().map(|a| a.len() as u64).sum();
-            world.advance("finish", None, pace::bytes_work(bytes));
+            progress.advance("finish", None, pace::bytes_work(bytes));
         }
         loop {
             if let Some(ask) = self.running.as_ref().and_then(Stretch::ask) {
@@ -128,7 +126,7 @@ impl Seal {
                     sha256: hex(stretch.hash),
                 });
             }
-            let file = world.plan.files.list.get(self.files.len())?;
+            let file = files.list.get(self.files.len())?;
             self.running = Some(Stretch::new(&file.name, 0, file.bytes));
         }
     }

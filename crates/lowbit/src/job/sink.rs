@@ -1,16 +1,16 @@
 //! Output tensors on their way into files: cut into pieces, hashed for the journal.
 
 use super::Ask;
+use super::files::Files;
 use super::identity::hex;
 use super::pace::PIECE_BYTES;
-use super::plan::Plan;
 use crate::error::{Code, Error, Result};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, VecDeque};
 
 /// Writes that wait to be asked for, and the hash of every tensor that passed.
 #[derive(Debug, Default)]
-pub(super) struct Sink {
+pub(crate) struct Sink {
     writes: VecDeque<Ask>,
     running: Option<(String, u64, Sha256)>,
     hashes: BTreeMap<String, String>,
@@ -18,24 +18,24 @@ pub(super) struct Sink {
 
 impl Sink {
     /// The next write, if one waits.
-    pub(super) fn pop(&mut self) -> Option<Ask> {
+    pub(crate) fn pop(&mut self) -> Option<Ask> {
         self.writes.pop_front()
     }
 
     /// A whole tensor.
-    pub(super) fn tensor(&mut self, plan: &Plan, name: &str, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn tensor(&mut self, files: &Files, name: &str, bytes: &[u8]) -> Result<()> {
         if bytes.is_empty() {
-            return self.piece(plan, name, Vec::new());
+            return self.piece(files, name, Vec::new());
         }
         for piece in bytes.chunks(PIECE_BYTES as usize) {
-            self.piece(plan, name, piece.to_vec())?;
+            self.piece(files, name, piece.to_vec())?;
         }
         Ok(())
     }
 
     /// The next piece of a tensor; pieces of one tensor come one after another.
-    pub(super) fn piece(&mut self, plan: &Plan, name: &str, bytes: Vec<u8>) -> Result<()> {
-        let place = plan.place(name)?;
+    pub(crate) fn piece(&mut self, files: &Files, name: &str, bytes: Vec<u8>) -> Result<()> {
+        let place = files.at(name)?;
         let (running, from, mut hash) = match self.running.take() {
             Some(state) if state.0 == name => state,
             None => (name.to_string(), 0, Sha256::new()),
@@ -50,7 +50,7 @@ impl Sink {
             let what = format!("{to} bytes of {name:?}, planned {}", place.bytes);
             return Err(Error::new(Code::Internal, what));
         }
-        let file = &plan.files.list[place.file];
+        let file = &files.list[place.file];
         if !bytes.is_empty() {
             self.writes.push_back(Ask::Write {
                 name: file.name.clone(),
@@ -68,7 +68,7 @@ impl Sink {
     }
 
     /// SHA-256 of every tensor that is whole, by name.
-    pub(super) fn take_hashes(&mut self) -> BTreeMap<String, String> {
+    pub(crate) fn take_hashes(&mut self) -> BTreeMap<String, String> {
         std::mem::take(&mut self.hashes)
     }
 }

@@ -65,7 +65,10 @@ fn memory_stages(plan: &Plan, threads: u64) -> Result<Vec<(&'static str, u64)>> 
     };
     if plan.calibration.is_some() {
         // As read and as arranged for look-ups.
-        let embedding = plan.tensor_bytes(&format!("{}.weight", plan.model.arch().embed))?;
+        let embedding = plan.tensor_bytes(&format!(
+            "{}.weight",
+            plan.model.named(plan.model.arch().embed)
+        ))?;
         add("embed", 2 * embedding + chunk_bytes(plan));
     }
     for block in 0..plan.model.layers {

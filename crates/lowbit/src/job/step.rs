@@ -24,18 +24,33 @@ pub(super) struct World<'a> {
 
 /// Work done so far, in multiply-adds.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Counter {
-    pub(super) stage: &'static str,
-    pub(super) layer: Option<usize>,
-    pub(super) done: u64,
-    pub(super) total: u64,
+pub(crate) struct Counter {
+    pub(crate) stage: &'static str,
+    pub(crate) layer: Option<usize>,
+    pub(crate) done: u64,
+    pub(crate) total: u64,
+}
+
+impl Counter {
+    pub(crate) fn advance(&mut self, stage: &'static str, layer: Option<usize>, work: u64) {
+        self.stage = stage;
+        self.layer = layer;
+        self.done = (self.done + work).min(self.total);
+    }
+
+    pub(crate) fn report(&self) -> Ask {
+        Ask::Work(Progress {
+            stage: self.stage,
+            layer: self.layer,
+            done: pace::units(self.done),
+            total: pace::units(self.total),
+        })
+    }
 }
 
 impl World<'_> {
     pub(super) fn advance(&mut self, stage: &'static str, layer: Option<usize>, work: u64) {
-        self.progress.stage = stage;
-        self.progress.layer = layer;
-        self.progress.done = (self.progress.done + work).min(self.progress.total);
+        self.progress.advance(stage, layer, work);
     }
 
     /// The block under way.
@@ -44,13 +59,7 @@ impl World<'_> {
     }
 
     pub(super) fn report(&self) -> Ask {
-        let p = &self.progress;
-        Ask::Work(Progress {
-            stage: p.stage,
-            layer: p.layer,
-            done: pace::units(p.done),
-            total: pace::units(p.total),
-        })
+        self.progress.report()
     }
 }
 

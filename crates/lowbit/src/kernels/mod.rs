@@ -1,10 +1,12 @@
 //! One folder per operation: `mod.rs` states the formula, layout and bound and dispatches;
 //! `scalar.rs` is the specification; `simd.rs`, `gpu.rs` and `*.wgsl` are tested against it.
 
+pub mod activate;
 pub mod add;
 pub mod attention;
 pub mod gather;
 pub mod gelu_mul;
+pub mod layer_norm;
 pub mod matmul;
 pub mod rms_norm;
 pub mod rope;

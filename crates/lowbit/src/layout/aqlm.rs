@@ -61,6 +61,10 @@ impl Layout for Aqlm {
         false
     }
 
+    fn reads(&self, scheme: &Scheme) -> bool {
+        scheme.element == Element::Aqlm
+    }
+
     fn accepts(&self, _scheme: &Scheme) -> Result<()> {
         Err(only_read())
     }

@@ -15,10 +15,10 @@ pub mod gptq;
 pub mod hqq;
 mod parts;
 #[cfg(test)]
-mod sample;
+pub(crate) mod sample;
 pub mod target;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use crate::container::safetensors::Planned;
 use crate::error::{Code, Error, Result, nearest};
@@ -39,6 +39,11 @@ pub trait Layout: Sync + std::fmt::Debug {
     /// Whether it is written too, rather than only read.
     fn is_written(&self) -> bool {
         true
+    }
+
+    /// Whether matrices of a scheme are read; of those that are written too, by default.
+    fn reads(&self, scheme: &Scheme) -> bool {
+        self.accepts(scheme).is_ok()
     }
 
     /// Whether there is a place for a scheme; `scheme` with the reason otherwise.
@@ -142,8 +147,12 @@ pub fn default_for(scheme: &Scheme) -> Result<&'static dyn Layout> {
 }
 
 /// Looks a layout up by name; `option` with the nearest name otherwise.
+///
+/// `compressed-tensors@0.17` is compressed-tensors as it was before 0.18, for readers from then.
 pub fn find(name: &str) -> Result<&'static dyn Layout> {
-    let found = LAYOUTS.iter().copied().find(|l| l.name() == name);
+    let older: &'static dyn Layout = &compressed_tensors::OLD;
+    let mut known = LAYOUTS.iter().copied().chain([older]);
+    let found = known.find(|l| l.name() == name);
     found.ok_or_else(|| {
         let near = nearest(name, LAYOUTS.iter().map(|l| l.name())).unwrap_or_default();
         let error = Error::new(Code::Option, format!("unknown format {name:?}"));

@@ -20,7 +20,7 @@ fn floats(random: &mut Random, dtype: Dtype, count: usize) -> Floats {
 }
 
 /// A matrix of a scheme whose groups divide its columns.
-pub(super) fn matrix(
+pub(crate) fn matrix(
     random: &mut Random,
     scheme: &Scheme,
     (rows, cols): (usize, usize),

@@ -4,7 +4,7 @@ use crate::kernels::shapes::Random;
 use proptest::prelude::*;
 
 /// One of each kind of scheme; groups are small, so that odd shapes divide.
-const SCHEMES: &[&str] = &[
+pub(crate) const SCHEMES: &[&str] = &[
     "w2g8",
     "w3g16",
     "w4g32",

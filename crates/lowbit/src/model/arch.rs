@@ -3,9 +3,10 @@
 //! The table itself is `archs.rs`.
 
 pub use super::archs::ARCHS;
-use super::config::{Config, Factors, Latent, Scoring};
+use super::config::{Config, Factors, Scoring};
+pub use super::dims::Dim;
 use super::fields::Fields;
-pub use super::keys::{Dense, ExpertKeys, Groups, Rope, Shared, Window};
+pub use super::keys::{Dense, EncoderKeys, ExpertKeys, Groups, Rope, Shared, Window};
 use super::ops::{Op, Part};
 use crate::error::{Code, Error, Result, nearest};
 use std::borrow::Cow;
@@ -20,11 +21,21 @@ pub struct Arch {
     /// Key of config.json that holds the values of the language model, in models that also see
     /// images; without it they stand outside.
     pub text: Option<&'static str>,
+    /// What names of the base model begin with; checkpoints of the base model alone leave it out.
+    pub base: &'static str,
+    /// Keys of config.json by other names: the one that is read here, the family's own.
+    pub renamed: &'static [(&'static str, &'static str)],
+    /// Key of what is added in norms, and what it stands for when absent.
+    pub eps: (&'static str, f64),
+    /// How an encoder's config says what differs; none in decoders.
+    pub encoder: Option<EncoderKeys>,
+    /// What follows the last block in a model that classifies.
+    pub tail: Tail,
     /// Module of the token embedding, `[vocabulary, hidden]`.
     pub embed: &'static str,
     /// Modules of the blocks: this, a dot, the block's index.
     pub blocks: &'static str,
-    /// Module of the final norm.
+    /// Module of the final norm; empty in encoders, which have none.
     pub norm: &'static str,
     /// Module of the output head, `[vocabulary, hidden]`; `head.rs` decides what it gets.
     pub head: &'static str,
@@ -53,17 +64,39 @@ pub struct Arch {
     pub absent: Absent,
 }
 
+/// What follows the last block of a model that classifies, on one state per text.
+#[derive(Debug, Clone, Copy)]
+pub struct Tail {
+    /// Its weights.
+    pub rows: &'static [Row],
+    /// What it does, from `Hidden` to `Labels`.
+    pub ops: &'static [Op],
+}
+
 /// One weight of a block.
 #[derive(Debug, Clone)]
 pub struct Row {
     /// The name that operations use; experts are numbered when the row is repeated.
     pub part: Part,
-    /// Module below the block, as in `self_attn.q_proj`; `{}` stands for an expert's number.
+    /// Module below its place, as in `self_attn.q_proj`; `{}` stands for an expert's number.
     pub module: Cow<'static, str>,
+    /// Below what.
+    pub place: Place,
     /// Shape and bias.
     pub kind: Kind,
     /// How far it may be compressed.
     pub policy: Policy,
+}
+
+/// What a row's module is below.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The block.
+    Block,
+    /// The base model.
+    Base,
+    /// Nothing: it is a whole name.
+    Whole,
 }
 
 /// Shape of a weight.
@@ -80,76 +113,15 @@ pub enum Kind {
     },
     /// A vector, as norms have.
     Vector(Dim),
-}
-
-/// A size that config.json gives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dim {
-    /// Width of the residual stream.
-    Hidden,
-    /// Width of the MLP.
-    Intermediate,
-    /// Gate and up projection of the MLP as one matrix.
-    GateUp,
-    /// All query heads.
-    Queries,
-    /// All key heads, which is as wide as all value heads.
-    Keys,
-    /// Queries, keys and values as one matrix.
-    Qkv,
-    /// One head.
-    Head,
-    /// The vector that queries are made of.
-    QueryRank,
-    /// What queries are made of: that vector, or the residual stream.
-    QuerySource,
-    /// The vector that keys and values are made of.
-    KvRank,
-    /// That vector and the rotated part of keys behind it.
-    KvRankAndRope,
-    /// What keys and values of all heads have of their own.
-    KeysAndValues,
-    /// All value heads of attention through a narrow vector.
-    LatentValues,
-    /// How many experts tokens are routed to.
-    Experts,
-    /// Width of the MLP of one expert.
-    ExpertWidth,
-    /// Width of the MLP that sees every token beside the experts.
-    SharedWidth,
-    /// One value.
-    One,
-}
-
-impl Dim {
-    /// The size in a given model.
-    pub fn of(self, config: &Config) -> usize {
-        match self {
-            Dim::Hidden => config.hidden,
-            Dim::Intermediate => config.intermediate,
-            Dim::GateUp => 2 * config.intermediate,
-            Dim::Queries => config.heads * config.head_dim,
-            Dim::Keys => config.kv_heads * config.head_dim,
-            Dim::Qkv => (config.heads + 2 * config.kv_heads) * config.head_dim,
-            Dim::Head => config.head_dim,
-            Dim::QueryRank => config.latent.and_then(|l| l.query_rank).unwrap_or(0),
-            Dim::QuerySource => {
-                let rank = config.latent.and_then(|l| l.query_rank);
-                rank.unwrap_or(config.hidden)
-            }
-            Dim::KvRank => config.latent.map_or(0, |l| l.kv_rank),
-            Dim::KvRankAndRope => config.latent.map_or(0, |l| l.kv_rank + l.rope),
-            Dim::KeysAndValues => {
-                let own = |l: Latent| config.heads * (l.nope + l.value);
-                config.latent.map_or(0, own)
-            }
-            Dim::LatentValues => config.latent.map_or(0, |l| config.heads * l.value),
-            Dim::Experts => config.experts.map_or(0, |e| e.count),
-            Dim::ExpertWidth => config.experts.map_or(0, |e| e.width),
-            Dim::SharedWidth => config.experts.map_or(0, |e| e.shared),
-            Dim::One => 1,
-        }
-    }
+    /// The bias of a norm.
+    Bias(Dim),
+    /// A matrix whose rows are looked up.
+    Table {
+        /// How many rows.
+        rows: Dim,
+        /// Their width.
+        cols: Dim,
+    },
 }
 
 /// Which bias condition a linear follows.
@@ -161,6 +133,8 @@ pub enum BiasOf {
     O,
     /// Linears of the MLP.
     Mlp,
+    /// A linear that always has one.
+    Always,
     /// The router of experts with logistic scores, where it counts for the choice only.
     Correction,
     /// A linear that never has one.
@@ -177,6 +151,7 @@ impl BiasOf {
             BiasOf::Correction => config
                 .experts
                 .is_some_and(|e| e.scoring == Scoring::Sigmoid),
+            BiasOf::Always => true,
             BiasOf::None => false,
         }
     }

@@ -26,13 +26,24 @@ pub fn embed_from(embedding: &Weight, tokens: &[u32]) -> Result<Vec<f32>> {
     Ok(hidden)
 }
 
-/// Final norm and head: `[tokens, hidden]` → `[tokens, vocabulary]`.
+/// The final norm of `hidden [tokens, hidden]`, in place, in families that have one.
+pub fn final_norm(cpu: &Cpu, model: &Model, hidden: &mut [f32]) {
+    if !model.norm.is_empty() {
+        rms_norm(cpu, hidden, &model.norm, model.config.norm_eps);
+    }
+}
+
+/// Final norm and head: `[tokens, hidden]` → `[tokens, vocabulary]`; `unsupported` without a head.
 pub fn logits(cpu: &Cpu, model: &Model, hidden: &[f32]) -> Result<Vec<f32>> {
+    let Some(head) = &model.head else {
+        let what = "the model has no output head, so that it writes no text";
+        return Err(Error::new(Code::Unsupported, what).remedy("use embed or classify"));
+    };
     let mut normed = hidden.to_vec();
-    rms_norm(cpu, &mut normed, &model.norm, model.config.norm_eps);
+    final_norm(cpu, model, &mut normed);
     let tokens = hidden.len() / model.config.hidden;
-    let mut logits = vec![0.0; tokens * model.head.rows()];
-    matmul(cpu, &normed, &model.head, &mut logits);
+    let mut logits = vec![0.0; tokens * head.rows()];
+    matmul(cpu, &normed, head, &mut logits);
     let factors = &model.config.factors;
     if factors.logits != 1.0 {
         for logit in &mut logits {

@@ -12,7 +12,7 @@ use super::config::Experts;
 use super::ops::{Part, expert_inputs};
 use super::routing::{Route, routes};
 use super::watch::Watch;
-use super::{Block, forward};
+use super::{Block, rows};
 use crate::cpu::Cpu;
 use crate::error::Result;
 use crate::kernels::matmul::{Weight, matmul};
@@ -61,7 +61,7 @@ impl Mixture<'_> {
             return Ok(false);
         }
         let (router, correction) = self.block.matrix(Part::Router);
-        forward::resize(
+        rows::resize(
             &mut buffers.logits,
             self.x.len() / self.width * router.rows(),
         );
@@ -146,9 +146,9 @@ impl Mixture<'_> {
 
     fn product(self, part: Part, x: &[f32], to: &mut Vec<f32>) {
         let (weight, bias) = self.block.matrix(part);
-        forward::resize(to, x.len() / weight.cols() * weight.rows());
+        rows::resize(to, x.len() / weight.cols() * weight.rows());
         matmul(self.cpu, x, weight, to);
-        forward::add_bias(to, bias);
+        rows::add_bias(to, bias);
     }
 }
 

@@ -1,15 +1,17 @@
 //! The CPU interpreter of a block's operations.
 
 use super::Block;
-pub use super::ends::{embed, embed_from, logits};
+pub use super::ends::{embed, embed_from, final_norm, logits};
 use super::experts::Mixture;
 use super::latent;
 use super::ops::{Op, Part, Slot};
+use super::rows::{add, add_bias};
 use super::scratch::index;
 pub use super::scratch::{LayerCache, Scratch};
 pub use super::watch::{Tap, Watch};
 use crate::cpu::Cpu;
 use crate::error::Result;
+use crate::kernels::activate::activate;
 use crate::kernels::attention::{Heads, Input, Rule, attention};
 use crate::kernels::gelu_mul::gelu_mul;
 use crate::kernels::matmul::{Weight, matmul};
@@ -61,12 +63,12 @@ pub fn watch_block(
     Ok(())
 }
 
-struct Pass<'a> {
-    cpu: &'a Cpu,
-    scratch: &'a mut Scratch,
-    block: &'a Block<Weight>,
+pub(super) struct Pass<'a> {
+    pub(super) cpu: &'a Cpu,
+    pub(super) scratch: &'a mut Scratch,
+    pub(super) block: &'a Block<Weight>,
     cache: &'a mut LayerCache,
-    hidden: &'a mut [f32],
+    pub(super) hidden: &'a mut [f32],
 }
 
 impl Pass<'_> {
@@ -74,12 +76,17 @@ impl Pass<'_> {
     fn step(&mut self, op: &Op, watch: &mut Option<Watch<'_>>) -> Result<bool> {
         match *op {
             Op::RmsNorm { from, to, weight } => self.rms_norm(from, to, weight),
+            Op::LayerNorm { slot, weight, bias } => self.layer_norm(slot, weight, bias),
+            Op::AddPositions { table, first } => self.add_positions(table, first)?,
+            Op::AddTypes { table } => self.add_types(table)?,
+            Op::Activate { slot, by } => activate(self.cpu, by, self.write(slot)),
             Op::Linear { from, outputs } => return self.linear(from, outputs, watch),
             Op::HeadNorm { slot, weight } => self.head_norm(slot, weight),
             Op::Split { from, to } => self.split(from, to),
             Op::Rope { local } => self.rope(local),
             Op::LatentHeads => self.latent_heads(),
             Op::CutAttended => self.cut_attended(),
+            Op::Attention { .. } if !self.scratch.rule.causal => self.attend_within_texts(),
             Op::Attention { window } => self.attention(window),
             Op::SiluMul => self.gate_mul(silu_mul),
             Op::GeluMul => self.gate_mul(gelu_mul),
@@ -91,18 +98,18 @@ impl Pass<'_> {
         Ok(true)
     }
 
-    fn tokens(&self) -> usize {
+    pub(super) fn tokens(&self) -> usize {
         self.hidden.len() / self.scratch.width
     }
 
-    fn read(&self, slot: Slot) -> &[f32] {
+    pub(super) fn read(&self, slot: Slot) -> &[f32] {
         match slot {
             Slot::Hidden => self.hidden,
             _ => &self.scratch.slots[index(slot)],
         }
     }
 
-    fn write(&mut self, slot: Slot) -> &mut [f32] {
+    pub(super) fn write(&mut self, slot: Slot) -> &mut [f32] {
         match slot {
             Slot::Hidden => self.hidden,
             _ => &mut self.scratch.slots[index(slot)],
@@ -277,23 +284,5 @@ impl Pass<'_> {
 
     fn add(&mut self, from: Slot) {
         add(self.hidden, &self.scratch.slots[index(from)]);
-    }
-}
-
-/// Makes a buffer `len` long; its contents are of no use.
-pub(super) fn resize(buffer: &mut Vec<f32>, len: usize) {
-    buffer.resize(len, 0.0);
-}
-
-/// Adds a bias, if there is one, to every row.
-pub(super) fn add_bias(y: &mut [f32], bias: Option<&[f32]>) {
-    if let Some(bias) = bias {
-        y.chunks_mut(bias.len()).for_each(|row| add(row, bias));
-    }
-}
-
-fn add(to: &mut [f32], from: &[f32]) {
-    for (to, from) in to.iter_mut().zip(from) {
-        *to += from;
     }
 }

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | its own head tensor | that tensor, also when the config says tied: a file that stores both means both |
 //! | no head tensor, `tie_word_embeddings: true` | the embedding itself, one copy in memory |
+//! | scores of labels, or an encoder's blocks | none: the model writes no text |
+//! | no head tensor, and names without the base model's prefix | none: an embedding model |
 //! | no head tensor otherwise | nothing: `missing-tensor` |
 //!
 //! Neither the head nor the embedding is quantized by default: the head's errors reach the logits
@@ -24,14 +26,20 @@ pub enum Head {
     Tied,
     /// It is the module of this name, with its own tensors.
     Own(&'static str),
+    /// There is none: the model embeds or classifies.
+    None,
 }
 
 /// Decides from the config and from whether the checkpoint stores tensors of the head's module.
 pub fn source(config: &Config, stored: bool) -> Result<Head> {
     let module = config.arch().head;
+    if config.encoder.is_some() || config.labels > 0 {
+        return Ok(Head::None);
+    }
     match (stored, config.tied) {
         (true, _) => Ok(Head::Own(module)),
         (false, true) => Ok(Head::Tied),
+        (false, false) if config.bare => Ok(Head::None),
         (false, false) => {
             let what = format!("tensor \"{module}.weight\" is missing");
             Err(Error::new(Code::MissingTensor, what)

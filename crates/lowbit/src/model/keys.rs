@@ -3,6 +3,15 @@
 use super::arch::Bias;
 use super::config::Scoring;
 
+/// How the configs of encoder families differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EncoderKeys {
+    /// Positions count from behind `pad_token_id`, which stands for this when absent.
+    pub behind_padding: Option<usize>,
+    /// `type_vocab_size` when absent; none in families without kinds of text.
+    pub types: Option<usize>,
+}
+
 /// The keys of config.json that describe a mixture of experts.
 #[derive(Debug, Clone, Copy)]
 pub struct ExpertKeys {

@@ -3,12 +3,14 @@
 //! ```text
 //! Loader::new(names, shapes, config) ─► wants() ─► supply(tensors) = Piece ─► wants() … ─► None
 //! ```
-//! Pieces come in the order embedding, blocks, final norm, head, so that a caller can place each
+//! Pieces come in the order embedding, blocks, final norm, head or tail, so that a caller can place each
 //! on its device and drop the bytes before it reads the next.
 
+use super::arch::{self, Row};
 use super::config::Config;
 use super::head::{self, Head};
-use super::weights::{Form, Item, Needed, Quantized};
+use super::item::{Form, Item, Quantized};
+use super::weights::Needed;
 use super::{Block, Slotted, Stored};
 use crate::error::{Code, Error, Result};
 use crate::layout::{self, Resolver};
@@ -43,10 +45,22 @@ pub enum Piece {
     Embed(Stored),
     /// A decoder block and its index.
     Block(usize, Block<Stored>),
-    /// Final norm.
+    /// Final norm; does not come in families without one.
     Norm(Vec<f32>),
     /// Output head, `[vocabulary, hidden]`; does not come when the head is the embedding.
     Head(Stored),
+    /// What follows the last block in a model that classifies.
+    Tail(Block<Stored>),
+}
+
+/// What a piece will be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Embed,
+    Block(usize),
+    Norm,
+    Head(&'static str),
+    Tail,
 }
 
 /// Goes through a checkpoint piece by piece.
@@ -75,6 +89,10 @@ impl Loader {
             config,
             next: 0,
         };
+        let embed = loader.config.arch().embed;
+        loader.config.bare = !loader.has(embed, "weight")
+            && (embed.strip_prefix(loader.config.arch().base))
+                .is_some_and(|bare| loader.has(bare, "weight"));
         let module = loader.config.arch().head;
         let stored = !loader.parts(module).is_empty() || loader.has(module, "weight");
         loader.head = head::source(&loader.config, stored)?;
@@ -105,7 +123,23 @@ impl Loader {
 
     /// How many pieces there are in all, for progress.
     pub fn pieces(&self) -> usize {
-        self.config.layers + 2 + usize::from(self.head != Head::Tied)
+        self.kinds().len()
+    }
+
+    /// The pieces in their order.
+    fn kinds(&self) -> Vec<Kind> {
+        let mut kinds = vec![Kind::Embed];
+        kinds.extend((0..self.config.layers).map(Kind::Block));
+        if !self.config.arch().norm.is_empty() {
+            kinds.push(Kind::Norm);
+        }
+        if let Head::Own(module) = self.head {
+            kinds.push(Kind::Head(module));
+        }
+        if self.config.labels > 0 {
+            kinds.push(Kind::Tail);
+        }
+        kinds
     }
 
     /// Every tensor that the model reads.
@@ -132,43 +166,59 @@ impl Loader {
             slots.push(item.build(&mut tensors)?);
         }
         self.next += 1;
-        let layers = self.config.layers;
-        if (1..=layers).contains(&index) {
-            let rows = self.config.rows(index - 1);
-            let parts = rows.iter().map(|r| r.part);
-            return Ok(Piece::Block(
-                index - 1,
-                Block {
-                    ops: self.config.ops(index - 1),
+        let kind = self.kinds().get(index).copied();
+        match (kind, slots.pop()) {
+            (Some(Kind::Block(layer)), last) => {
+                slots.extend(last);
+                Ok(Piece::Block(layer, self.block(layer, slots)))
+            }
+            (Some(Kind::Tail), last) => {
+                slots.extend(last);
+                let parts = self.config.arch().tail.rows.iter().map(|r| r.part);
+                Ok(Piece::Tail(Block {
+                    ops: self.config.arch().tail.ops.into(),
                     weights: parts.zip(slots).collect(),
-                },
-            ));
+                }))
+            }
+            (Some(Kind::Embed), Some(Slotted::Matrix { weight, .. })) => Ok(Piece::Embed(weight)),
+            (Some(Kind::Head(_)), Some(Slotted::Matrix { weight, .. })) => Ok(Piece::Head(weight)),
+            (Some(Kind::Norm), Some(Slotted::Vector(norm))) => Ok(Piece::Norm(norm)),
+            _ => Err(Error::new(Code::Internal, "the model is already complete")),
         }
-        match slots.pop() {
-            Some(Slotted::Matrix { weight, .. }) if index == 0 => Ok(Piece::Embed(weight)),
-            Some(Slotted::Matrix { weight, .. }) => Ok(Piece::Head(weight)),
-            Some(Slotted::Vector(norm)) => Ok(Piece::Norm(norm)),
-            None => Err(Error::new(Code::Internal, "the model is already complete")),
+    }
+
+    fn block(&self, layer: usize, slots: Vec<Slotted<Stored>>) -> Block<Stored> {
+        let rows = self.config.rows(layer);
+        Block {
+            ops: self.config.ops(layer),
+            weights: rows.iter().map(|r| r.part).zip(slots).collect(),
         }
     }
 
     fn items(&self, piece: usize) -> Vec<Item> {
-        let (arch, layers) = (self.config.arch(), self.config.layers);
-        if (1..=layers).contains(&piece) {
-            let of_row = |row| self.stored(Item::of_row(&self.config, piece - 1, row));
-            return self.config.rows(piece - 1).iter().map(of_row).collect();
-        }
-        match (piece, self.head) {
-            (0, _) => vec![Item::vocabulary(&self.config, arch.embed)],
-            (p, _) if p == layers + 1 => vec![Item::final_norm(&self.config)],
-            (p, Head::Own(module)) if p == layers + 2 => {
+        let arch = self.config.arch();
+        let of_row = |layer, row: &Row| {
+            let item = Item::of_row(&self.config, layer, row);
+            // Tables are looked up: like the embedding, they are always floats.
+            let table = matches!(row.kind, arch::Kind::Table { .. });
+            if table { item } else { self.stored(item) }
+        };
+        match self.kinds().get(piece) {
+            None => Vec::new(),
+            Some(Kind::Embed) => vec![Item::vocabulary(&self.config, arch.embed)],
+            Some(Kind::Block(layer)) => {
+                let rows = self.config.rows(*layer);
+                rows.iter().map(|row| of_row(*layer, row)).collect()
+            }
+            Some(Kind::Norm) => vec![Item::final_norm(&self.config)],
+            Some(Kind::Head(module)) => {
                 vec![self.stored(Item::vocabulary(&self.config, module))]
             }
-            _ => Vec::new(),
+            Some(Kind::Tail) => arch.tail.rows.iter().map(|row| of_row(0, row)).collect(),
         }
     }
 
-    /// A linear as this checkpoint stores it. The embedding is none: it is always floats.
+    /// A linear as this checkpoint stores it. The embedding is none: it is floats, or blocks.
     fn stored(&self, mut item: Item) -> Item {
         let resolver = self.resolver.as_ref();
         let resolver = resolver.filter(|_| matches!(item.form, Form::Matrix { .. }));
@@ -197,7 +247,7 @@ impl Loader {
 
     /// A vocabulary that differs from the embedding is the config's fault more often than not.
     fn check_vocabulary(&self, names: &BTreeMap<&str, &TensorInfo>) -> Result<()> {
-        let name = format!("{}.weight", self.config.arch().embed);
+        let name = format!("{}.weight", self.config.named(self.config.arch().embed));
         let Some([rows, _]) = names.get(&*name).map(|t| &t.shape[..]) else {
             return Ok(());
         };
@@ -225,11 +275,12 @@ fn check(names: &BTreeMap<&str, &TensorInfo>, needed: &Needed) -> Result<()> {
         let what = format!("tensor {:?} is missing", needed.name);
         return Err(Error::new(Code::MissingTensor, what).at("the checkpoint"));
     };
-    if ![Dtype::F32, Dtype::F16, Dtype::BF16].contains(&found.dtype) {
+    let blocks = matches!(found.dtype, Dtype::Blocks(ty) if ty.codec.is_some());
+    if !blocks && ![Dtype::F32, Dtype::F16, Dtype::BF16].contains(&found.dtype) {
         let what = format!("dtype {}", found.dtype.name());
         return Err(Error::new(Code::Dtype, what)
             .at(format!("tensor {:?}", needed.name))
-            .remedy("expected F32, F16 or BF16"));
+            .remedy("expected F32, F16, BF16 or blocks that are read here"));
     }
     needed.check(&found.shape)
 }

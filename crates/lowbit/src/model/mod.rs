@@ -2,18 +2,23 @@
 
 pub mod arch;
 mod archs;
+pub mod blocks;
 pub mod config;
+mod dims;
+pub mod encoder;
 mod ends;
 mod experts;
 mod fields;
 pub mod forward;
 pub mod head;
+mod item;
 mod keys;
 mod latent;
 pub mod load;
 pub mod ops;
 pub mod rotary;
 mod routing;
+mod rows;
 mod scratch;
 mod watch;
 pub mod weights;
@@ -40,7 +45,7 @@ pub enum Slotted<T> {
     Vector(Vec<f32>),
 }
 
-/// One decoder block: the operations of its architecture over its weights.
+/// One block: the operations of its architecture over its weights.
 ///
 /// `T` is the form of a matrix: `Weight` on the CPU, buffers on a GPU.
 #[derive(Debug, Clone)]
@@ -115,10 +120,12 @@ pub struct Model {
     pub config: Config,
     /// Token embedding, `[vocabulary, hidden]`.
     pub embed: Arc<Weight>,
-    /// Decoder blocks.
+    /// Blocks.
     pub blocks: Vec<Block<Weight>>,
-    /// Final norm.
+    /// Final norm; empty in families without one.
     pub norm: Vec<f32>,
-    /// Output head; the embedding itself when tied.
-    pub head: Arc<Weight>,
+    /// Output head; the embedding itself when tied, none in models that write no text.
+    pub head: Option<Arc<Weight>>,
+    /// What follows the last block in a model that classifies.
+    pub tail: Option<Block<Weight>>,
 }

@@ -1,6 +1,7 @@
-//! What a decoder block does, as a list over named slots. Every backend interprets this list.
+//! What a block does, as a list over named slots. Every backend interprets this list.
 
 use super::config::Config;
+pub use crate::kernels::activate::Activation;
 
 /// Activations of one block, each `[tokens, width]` in f32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -39,11 +40,21 @@ pub enum Slot {
     KeysAndValues,
     /// The score of the expert that sees every token, 1 wide.
     Score,
+    /// Scores of a classification, one per label.
+    Labels,
 }
 
 /// Weights of one block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Part {
+    /// One row per position, added to the embedding.
+    PositionTable,
+    /// One row per kind of text (first or second of a pair), added to the embedding.
+    TypeTable,
+    /// Norm of the sum of embeddings.
+    EmbedNorm,
+    /// Bias of that norm.
+    EmbedNormBias,
     /// Norm before attention.
     InputNorm,
     /// Query projection.
@@ -70,8 +81,11 @@ pub enum Part {
     KNorm,
     /// Attention output projection.
     O,
-    /// Norm of attention's output, before it is added to the residual stream.
+    /// Norm of attention's output before it is added to the residual stream; in encoders, of the
+    /// sum.
     AttentionNorm,
+    /// Bias of that norm.
+    AttentionNormBias,
     /// Norm before the MLP.
     PostNorm,
     /// Gate projection.
@@ -82,8 +96,10 @@ pub enum Part {
     GateUp,
     /// Down projection.
     Down,
-    /// Norm of the MLP's output, before it is added to the residual stream.
+    /// Norm of the MLP's output before it is added to the residual stream; in encoders, of the sum.
     MlpNorm,
+    /// Bias of that norm.
+    MlpNormBias,
     /// Scores every expert, `[experts, hidden]`.
     Router,
     /// Gate projection of an expert.
@@ -100,6 +116,10 @@ pub enum Part {
     SharedUp,
     /// Down projection of the expert that sees every token.
     SharedDown,
+    /// The layer between the state of a text and its classification.
+    Pooler,
+    /// Scores every label.
+    Classifier,
 }
 
 impl Part {
@@ -148,6 +168,34 @@ pub enum Op {
         /// The norm's weight.
         weight: Part,
     },
+    /// `slot = layer_norm(slot) · weight + bias`.
+    LayerNorm {
+        /// In place.
+        slot: Slot,
+        /// The norm's weight.
+        weight: Part,
+        /// The norm's bias.
+        bias: Part,
+    },
+    /// `Hidden += table[position + first]`; positions count from the start of each text.
+    AddPositions {
+        /// The table.
+        table: Part,
+        /// Row of the first position.
+        first: usize,
+    },
+    /// `Hidden += table[0]`, or `table[1]` for tokens of a pair's second text.
+    AddTypes {
+        /// The table.
+        table: Part,
+    },
+    /// `slot = f(slot)`.
+    Activate {
+        /// In place.
+        slot: Slot,
+        /// f.
+        by: Activation,
+    },
     /// Linears that share an input: `outputs[i].1 = from · W(outputs[i].0)ᵀ + bias`.
     Linear {
         /// Shared input; what calibration taps.
@@ -179,7 +227,8 @@ pub enum Op {
     LatentHeads,
     /// Cuts the zeros behind each head of `Attended` away that `LatentHeads` put there.
     CutAttended,
-    /// Appends K and V to the cache; `Attended = softmax(scale · Q·Kᵀ, causal)·V`.
+    /// Appends K and V to the cache; `Attended = softmax(scale · Q·Kᵀ, causal)·V`. In an encoder
+    /// tokens see their whole text, and nothing is cached.
     Attention {
         /// A token sees this many positions, itself included.
         window: Option<usize>,

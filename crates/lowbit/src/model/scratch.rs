@@ -1,6 +1,7 @@
 //! What passes keep: keys and values of a sequence, buffers and tables of a model.
 
 use super::config::{Config, Experts, Latent};
+use super::encoder::Text;
 use super::experts::ExpertBuffers;
 use super::ops::Slot;
 use super::rotary::Rotary;
@@ -47,6 +48,8 @@ pub struct Scratch {
     pub(super) experts: Option<Experts>,
     pub(super) latent: Option<Latent>,
     pub(super) buffers: ExpertBuffers,
+    /// The texts of an encoder's pass, one after another; without any, all tokens are one text.
+    pub texts: Vec<Text>,
 }
 
 /// Slots with a buffer of their own: all but the residual stream, which is the caller's.
@@ -67,6 +70,7 @@ const BUFFERS: &[Slot] = &[
     Slot::KeyTurn,
     Slot::KeysAndValues,
     Slot::Score,
+    Slot::Labels,
 ];
 
 impl Scratch {
@@ -82,6 +86,7 @@ impl Scratch {
                 scale: config.factors.attention,
                 cap: config.factors.attention_cap,
                 window: None,
+                causal: config.encoder.is_none(),
             },
             turn: Turn {
                 dim: config.latent.map_or(config.head_dim, |l| l.rope),
@@ -97,6 +102,7 @@ impl Scratch {
             experts: config.experts,
             latent: config.latent,
             buffers: ExpertBuffers::default(),
+            texts: Vec::new(),
         }
     }
 

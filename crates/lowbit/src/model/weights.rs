@@ -2,12 +2,11 @@
 
 use super::arch::{Kind, Policy, Row};
 use super::config::Config;
+use super::item::{Form, Item};
 use super::ops::Part;
-use super::{Block, Slotted, Stored};
-use crate::error::{Code, Error, Result};
-use crate::layout::Layout;
-use crate::scheme::Scheme;
-use crate::tensor::{Dtype, Tensor};
+use super::{Block, Stored};
+use crate::error::Result;
+use crate::tensor::Tensor;
 
 /// One matrix of a block, by the names of its tensors in an unquantized checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +39,9 @@ pub struct Needed {
 /// The matrices of block `layer`, in the order of the architecture's rows.
 pub fn linears(config: &Config, layer: usize) -> Vec<Linear> {
     let linear = |row: Row| {
+        if !matches!(row.kind, Kind::Matrix { .. }) {
+            return None;
+        }
         let item = Item::of_row(config, layer, &row);
         let Form::Matrix { rows, cols, bias } = item.form else {
             return None;
@@ -76,220 +78,4 @@ pub fn block(config: &Config, layer: usize, tensors: Vec<Tensor>) -> Result<Bloc
     }
     let ops = config.ops(layer);
     Ok(Block { ops, weights })
-}
-
-/// A weight of the model by its module: what the loader goes through.
-#[derive(Debug)]
-pub(super) struct Item {
-    /// As in `model.layers.0.self_attn.q_proj`.
-    pub(super) module: String,
-    pub(super) form: Form,
-    /// How its matrix is stored, unless as one tensor of floats.
-    pub(super) quantized: Option<Quantized>,
-    /// Added to a vector, see `Arch::norm_offset`.
-    offset: f32,
-    /// Last part of the name of its bias.
-    bias_name: &'static str,
-}
-
-/// A matrix in a layout.
-#[derive(Debug)]
-pub(super) struct Quantized {
-    pub(super) layout: &'static dyn Layout,
-    pub(super) scheme: Scheme,
-    /// Those of its tensors that the checkpoint has.
-    pub(super) parts: Vec<String>,
-}
-
-/// What a weight is.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Form {
-    /// A vector of this length.
-    Vector(usize),
-    /// A matrix, with a bias of `rows` values or without.
-    Matrix {
-        rows: usize,
-        cols: usize,
-        bias: bool,
-    },
-}
-
-impl Item {
-    /// The weight that a row stands for in block `layer`.
-    pub(super) fn of_row(config: &Config, layer: usize, row: &Row) -> Self {
-        let module = format!("{}.{layer}.{}", config.arch().blocks, row.module);
-        let form = match row.kind {
-            Kind::Vector(len) => Form::Vector(len.of(config)),
-            Kind::Matrix { rows, cols, bias } => Form::Matrix {
-                rows: rows.of(config),
-                cols: cols.of(config),
-                bias: bias.present(config),
-            },
-        };
-        let bias_name = match row.kind {
-            Kind::Matrix { bias, .. } => bias.tensor(),
-            Kind::Vector(_) => "bias",
-        };
-        Self {
-            offset: config.arch().norm_offset,
-            bias_name,
-            ..Self::new(module, form)
-        }
-    }
-
-    /// The final norm.
-    pub(super) fn final_norm(config: &Config) -> Self {
-        let arch = config.arch();
-        Self {
-            offset: arch.norm_offset,
-            ..Self::new(arch.norm.into(), Form::Vector(config.hidden))
-        }
-    }
-
-    /// A weight that is stored as floats.
-    fn new(module: String, form: Form) -> Self {
-        Self {
-            module,
-            form,
-            quantized: None,
-            offset: 0.0,
-            bias_name: "bias",
-        }
-    }
-
-    /// The embedding or the head, `[vocabulary, hidden]`.
-    pub(super) fn vocabulary(config: &Config, module: &str) -> Self {
-        let form = Form::Matrix {
-            rows: config.vocabulary,
-            cols: config.hidden,
-            bias: false,
-        };
-        Self::new(module.into(), form)
-    }
-
-    fn named(&self, tensor: &str) -> String {
-        format!("{}.{tensor}", self.module)
-    }
-
-    /// Its tensors of floats: all of them, or all but the matrix when that is quantized.
-    pub(super) fn needed(&self) -> Vec<Needed> {
-        let tensor = |name: &str, shape: &[usize]| Needed {
-            name: self.named(name),
-            shape: shape.to_vec(),
-        };
-        match self.form {
-            Form::Vector(len) => vec![tensor("weight", &[len])],
-            Form::Matrix { rows, cols, bias } => {
-                let weight = self.quantized.is_none();
-                let weight = weight.then(|| tensor("weight", &[rows, cols]));
-                let bias = bias.then(|| tensor(self.bias_name, &[rows]));
-                weight.into_iter().chain(bias).collect()
-            }
-        }
-    }
-
-    /// Everything that `build` takes, in its order.
-    pub(super) fn names(&self) -> Vec<String> {
-        let parts = self.quantized.iter().flat_map(|q| q.parts.clone());
-        parts
-            .chain(self.needed().into_iter().map(|n| n.name))
-            .collect()
-    }
-
-    /// `missing-tensor` when the matrix is quantized and the checkpoint lacks one of its tensors.
-    pub(super) fn check_parts(&self) -> Result<()> {
-        let (Some(q), Form::Matrix { rows, cols, .. }) = (&self.quantized, self.form) else {
-            return Ok(());
-        };
-        // Their shapes are the layout's to judge, when it decodes them.
-        let outputs = q
-            .layout
-            .outputs(&self.module, &q.scheme, (rows, cols), Dtype::F32, false);
-        match outputs
-            .iter()
-            .find(|planned| !q.parts.contains(&planned.name))
-        {
-            None => Ok(()),
-            Some(planned) => {
-                let what = format!("tensor {:?} is missing", planned.name);
-                let remedy = format!("quantization_config says {} for it", q.scheme);
-                Err(Error::new(Code::MissingTensor, what)
-                    .at("the checkpoint")
-                    .remedy(remedy))
-            }
-        }
-    }
-
-    /// Takes its tensors, as `names` lists them, from the front of `tensors`.
-    pub(super) fn build(
-        &self,
-        tensors: &mut impl Iterator<Item = Tensor>,
-    ) -> Result<Slotted<Stored>> {
-        let (rows, cols, bias) = match self.form {
-            Form::Vector(_) => {
-                let mut values = floats(&self.take("weight", tensors)?)?;
-                for value in &mut values {
-                    *value += self.offset;
-                }
-                return Ok(Slotted::Vector(values));
-            }
-            Form::Matrix { rows, cols, bias } => (rows, cols, bias),
-        };
-        let weight = match &self.quantized {
-            None => Stored::Dense(self.take("weight", tensors)?),
-            Some(quantized) => {
-                let parts: Vec<_> = tensors.take(quantized.parts.len()).collect();
-                let decoded = quantized
-                    .layout
-                    .decode(&self.module, &quantized.scheme, &parts);
-                let matrix = decoded.map_err(|e| e.at("the checkpoint"))?;
-                let wanted = Needed {
-                    name: self.module.clone(),
-                    shape: vec![rows, cols],
-                };
-                wanted.check(&[matrix.rows, matrix.cols])?;
-                Stored::Quantized(matrix)
-            }
-        };
-        let bias = bias.then(|| self.take(self.bias_name, tensors).and_then(|t| floats(&t)));
-        Ok(Slotted::Matrix {
-            weight,
-            bias: bias.transpose()?,
-        })
-    }
-
-    /// The next tensor, which must be the named one of this module and of the right shape.
-    fn take(&self, name: &str, tensors: &mut impl Iterator<Item = Tensor>) -> Result<Tensor> {
-        let needed = self
-            .needed()
-            .into_iter()
-            .find(|n| n.name == self.named(name));
-        let found = tensors.next().zip(needed).filter(|(t, n)| t.name == n.name);
-        let Some((tensor, needed)) = found else {
-            let what = format!(
-                "tensor {:?} was asked for and not supplied",
-                self.named(name)
-            );
-            return Err(Error::new(Code::Internal, what));
-        };
-        needed.check(&tensor.shape)?;
-        Ok(tensor)
-    }
-}
-
-impl Needed {
-    /// `shape` when the checkpoint's tensor has another one.
-    pub(super) fn check(&self, found: &[usize]) -> Result<()> {
-        if found == self.shape {
-            return Ok(());
-        }
-        let what = format!("shape {found:?}, config.json asks for {:?}", self.shape);
-        Err(Error::new(Code::Shape, what).at(format!("tensor {:?}", self.name)))
-    }
-}
-
-/// All values of a small tensor: norms and biases.
-fn floats(tensor: &Tensor) -> Result<Vec<f32>> {
-    let floats = tensor.view().and_then(|t| t.to_f32());
-    floats.map_err(|e| e.at(format!("tensor {:?}", tensor.name)))
 }

@@ -1,9 +1,9 @@
 //! What this build can do, as data for options, help and checks.
 
 use super::Host;
+use super::runs::formats;
 use crate::cpu::{Compute, Isa};
 use crate::error::Code;
-use crate::layout::{LAYOUTS, Layout};
 use crate::model::arch::ARCHS;
 use crate::round::{Method, ROUNDERS};
 use crate::scheme::PRESETS;
@@ -53,11 +53,6 @@ fn methods() -> Value {
 fn presets() -> Value {
     let row = |(name, scheme): &(&str, &str)| json!({"name": name, "scheme": scheme});
     PRESETS.iter().map(row).collect()
-}
-
-fn formats() -> Value {
-    let row = |l: &&dyn Layout| json!({"name": l.name(), "about": l.about(), "read": true, "write": l.is_written()});
-    LAYOUTS.iter().map(row).collect()
 }
 
 fn architectures() -> Value {

@@ -2,11 +2,12 @@
 
 use super::models::tensors;
 use super::parse::parse;
+use super::runs::runs;
 use crate::error::Result;
 use crate::layout::{self, Resolver};
-use crate::model::load::TensorInfo;
+use crate::model::load::{Source, TensorInfo};
 use crate::scheme::Scheme;
-use crate::tensor::checked_bytes;
+use crate::tensor::{Dtype, checked_bytes};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,7 +19,8 @@ struct Description {
     tensors: Vec<Value>,
 }
 
-/// JSON `{ format, problem, tensors: [{ scheme, weights, codes }] }`, tensors in the given order.
+/// JSON `{ format, problem, runs, tensors: [{ scheme, weights, codes }] }`, tensors in the given
+/// order.
 ///
 /// `format` is null for an original. `problem` says why a quantization cannot be followed; its
 /// tensors count as plain ones. `weights` is how many values of the original a tensor stands for:
@@ -37,9 +39,9 @@ pub(super) fn describe(request: &str) -> Result<String> {
         let found = parts.get(&*info.name);
         let count = info.shape.iter().product::<usize>() as u64;
         Ok(json!({
-            "scheme": found.map(|part| part.scheme.to_string()),
+            "scheme": blocks(info).or(found.map(|part| part.scheme.to_string())),
             "weights": found.map_or(Ok(count), |part| part.weights(info))?,
-            "codes": found.is_some_and(|part| part.codes),
+            "codes": found.is_some_and(|part| part.codes) || blocks(info).is_some(),
         }))
     };
     let rows = infos.iter().map(row).collect::<Result<Vec<_>>>()?;
@@ -48,7 +50,20 @@ pub(super) fn describe(request: &str) -> Result<String> {
         .as_str()
         .or(config["quant_method"].as_str());
     let format = named.or(resolver.as_ref().map(|r| r.layout.name()));
-    Ok(json!({ "format": format, "problem": problem, "tensors": rows }).to_string())
+    let mut found = json!({ "format": format, "problem": problem, "tensors": rows });
+    found["runs"] = runs(&Source {
+        tensors: infos,
+        config: request.config,
+    });
+    Ok(found.to_string())
+}
+
+/// Blocks are codes and scales in one; the name of their type says all.
+fn blocks(info: &TensorInfo) -> Option<String> {
+    match info.dtype {
+        Dtype::Blocks(ty) => Some(ty.name.into()),
+        _ => None,
+    }
 }
 
 /// A tensor of a quantized matrix.

@@ -1,46 +1,91 @@
-//! Quantization jobs: requests in, plans and asks out.
+//! Quantizations and conversions: requests in, plans and asks out.
 
 use super::models::cpu;
 use super::parse::{self, from_value};
 use super::{Host, Polled};
+use crate::convert::{self, Conversion};
 use crate::cpu::Cpu;
-use crate::error::Result;
+use crate::error::{Code, Error, Result};
 use crate::job::plan::Plan;
 use crate::job::request::{Options, Request};
 use crate::job::{Ask, Job as CoreJob};
 use serde_json::{Value, json};
 
+/// What `kind` says; a quantization unless it says otherwise.
+fn is_conversion(value: &Value) -> Result<bool> {
+    match value.get("kind").and_then(Value::as_str) {
+        None | Some("quantize") => Ok(false),
+        Some("convert") => Ok(true),
+        Some(other) => Err(Error::new(Code::Option, format!("unknown kind {other:?}"))
+            .remedy("expected quantize or convert")),
+    }
+}
+
 /// Reads a request; an unknown option is answered with the nearest.
-fn request(text: &str) -> Result<Request> {
-    let value = parse::json("quantization", text)?;
+fn quantization(mut value: Value) -> Result<Request> {
+    if let Some(map) = value.as_object_mut() {
+        map.remove("kind");
+    }
     if let Some(options) = value.get("options") {
         from_value::<Options>("options", options)?;
     }
     from_value("quantization", &value)
 }
 
+/// The same for a conversion.
+fn conversion(value: &Value) -> Result<convert::Request> {
+    if let Some(options) = value.get("options") {
+        from_value::<convert::request::Options>("options", options)?;
+    }
+    from_value("conversion", value)
+}
+
 /// Everything that can be said before a tensor is read.
 pub(super) fn plan(text: &str) -> Result<String> {
-    Ok(Plan::new(&request(text)?)?.to_json().to_string())
+    let value = parse::json("the request", text)?;
+    let plan = if is_conversion(&value)? {
+        convert::Plan::new(&conversion(&value)?)?.to_json()?
+    } else {
+        Plan::new(&quantization(value)?)?.to_json()
+    };
+    Ok(plan.to_string())
+}
+
+/// Either kind of job.
+#[derive(Debug)]
+enum Work {
+    Quantize(Box<CoreJob>),
+    Convert(Box<Conversion>),
 }
 
 /// A job and the threads that it computes with.
 #[derive(Debug)]
 pub(super) struct Job {
-    job: CoreJob,
+    work: Work,
     cpu: Cpu,
 }
 
 impl Job {
     pub(super) fn open(host: Host, text: &str, tokens: Vec<u32>) -> Result<Self> {
-        let request = request(text)?;
+        let value = parse::json("the request", text)?;
+        if is_conversion(&value)? {
+            let request = conversion(&value)?;
+            let cpu = cpu(host, request.threads, request.isa.as_deref())?;
+            let work = Work::Convert(Box::new(Conversion::open(&request)?));
+            return Ok(Self { work, cpu });
+        }
+        let request = quantization(value)?;
         let cpu = cpu(host, request.threads, request.isa.as_deref())?;
-        let job = CoreJob::open(&request, tokens)?;
-        Ok(Self { job, cpu })
+        let work = Work::Quantize(Box::new(CoreJob::open(&request, tokens)?));
+        Ok(Self { work, cpu })
     }
 
     pub(super) fn poll(&mut self, answer: Vec<Vec<u8>>) -> Result<Polled> {
-        let (ask, data) = json_of(self.job.poll(&self.cpu, answer)?);
+        let ask = match &mut self.work {
+            Work::Quantize(job) => job.poll(&self.cpu, answer)?,
+            Work::Convert(job) => job.poll(&self.cpu, answer)?,
+        };
+        let (ask, data) = json_of(ask);
         Ok(Polled {
             ask: ask.to_string(),
             data: data.into_iter().collect(),

@@ -18,13 +18,16 @@
 mod catalog;
 mod describe;
 mod device;
+mod encode;
 mod files;
+mod gguf;
 mod guard;
 mod jobs;
 mod measure;
 mod models;
 mod parse;
 mod placement;
+mod runs;
 mod sessions;
 mod shelf;
 mod tally;
@@ -98,6 +101,17 @@ impl Port {
     /// Reads and checks `model.safetensors.index.json`, as JSON.
     pub fn index(&self, text: &[u8]) -> Result<String> {
         guard::caught(|| files::index(text))
+    }
+
+    /// Opens GGUF files as a checkpoint as far as `data` goes, the first bytes of each and then the
+    /// tensors that were asked for; says what it needs, ends with `done`.
+    pub fn gguf_open(&self, request: &str, data: &[Vec<u8>]) -> Result<Polled> {
+        guard::caught(|| gguf::open(request, data))
+    }
+
+    /// Rows of a GGUF tensor as the checkpoint has them, by the request that `gguf_open` gave.
+    pub fn gguf_rows(&self, request: &str, stored: Vec<u8>) -> Result<Vec<u8>> {
+        guard::caught(|| gguf::rows(request, stored))
     }
 
     /// How a checkpoint is quantized, from its config and headers, as JSON.
@@ -178,6 +192,11 @@ impl Port {
             measure::logits(&engine, tokens).await
         })
         .await
+    }
+
+    /// States, vectors or labels of texts whose `tokens` lie one after another.
+    pub async fn encode(&self, model: u32, request: &str, tokens: &[u32]) -> Result<Vec<f32>> {
+        guard::caught_async(async { encode::encode(&*self.engine(model)?, request, tokens) }).await
     }
 
     /// Scores one window; `reference` is 0 or another model.

@@ -6,7 +6,9 @@ use super::placement::Placement;
 use super::{Host, Polled};
 use crate::cpu::{Compute, Cpu, Isa};
 use crate::error::{Code, Error, Result, nearest};
+use crate::gguf::bridge;
 use crate::kernels::matmul::has_shader;
+use crate::model::blocks;
 use crate::model::head::Head;
 use crate::model::load::{Loader, Source, TensorInfo};
 use crate::session::Engine;
@@ -50,7 +52,8 @@ pub(super) struct TensorRequest {
 pub(super) fn tensors(list: Vec<Value>) -> Result<Vec<TensorInfo>> {
     let one = |value| {
         let t: TensorRequest = from_value("tensors", &value)?;
-        let dtype = Dtype::parse(&t.dtype).map_err(|e| e.at(format!("tensor {:?}", t.name)))?;
+        let dtype =
+            Dtype::parse_stored(&t.dtype).map_err(|e| e.at(format!("tensor {:?}", t.name)))?;
         Ok(TensorInfo {
             name: t.name,
             dtype,
@@ -87,6 +90,28 @@ fn choice<'a>(what: &str, value: Option<&str>, known: &[&'a str]) -> Result<&'a 
     Err(error.remedy(format!("did you mean {near:?}?")))
 }
 
+/// The device of a model that writes text; others are embedded and classified on the CPU, and
+/// asking for a GPU is `unsupported`.
+fn placed<'a>(device: &'a str, loader: &Loader) -> Result<&'a str> {
+    if loader.head() != Head::None {
+        return Ok(device);
+    }
+    if device != "gpu" {
+        return Ok("cpu");
+    }
+    let name = loader.config().arch().name;
+    let what = format!("{name} without an output head on the GPU: it embeds and classifies");
+    Err(Error::new(Code::Unsupported, what).remedy("use device \"cpu\""))
+}
+
+/// What a model can be asked for.
+fn tasks(loader: &Loader) -> Vec<&'static str> {
+    let generates = (loader.head() != Head::None).then_some("generate");
+    let classifies = (loader.config().labels > 0).then_some("classify");
+    let all = [generates, Some("embed"), classifies];
+    all.into_iter().flatten().collect()
+}
+
 /// A model that is being loaded.
 #[derive(Debug)]
 pub(super) struct Loading {
@@ -105,21 +130,25 @@ impl Loading {
         let cpu = cpu(host, r.threads, r.isa.as_deref())?;
         let device = choice("device", r.device.as_deref(), &["auto", "cpu", "gpu"])?;
         let compute = choice("compute", r.compute.as_deref(), &["auto", "f32", "int8"])?;
-        let quantized = r.config.get("quantization_config").is_some();
+        let by_config = r.config.get("quantization_config").is_some();
         let source = Source {
             tensors: tensors(r.tensors)?,
             config: r.config,
         };
         let loader = Loader::new(&source)?;
         let layers = loader.config().layers;
+        let blocks = blocks::types(&source.tensors);
+        let quantized = by_config || !blocks.is_empty();
         let shaders = loader
             .resolver()
-            .is_none_or(|r| r.schemes().all(has_shader));
+            .is_none_or(|r| r.schemes().all(has_shader))
+            && blocks.iter().all(|ty| bridge::has_shader(ty));
         let device = if r.gpu_layers == Some(0) || (device == "auto" && !shaders) {
             "cpu"
         } else {
             device
         };
+        let device = placed(device, &loader)?;
         let gpu = gpus.choose(host, device, loader.config()).await?;
         let cpu_layers = match (&gpu, r.gpu_layers) {
             (Some(_), Some(n)) => layers - n.min(layers),
@@ -195,6 +224,8 @@ impl Loading {
             "weightBytes": p.weight_bytes(),
             "bitsPerWeight": p.tally.bits_per_weight(),
             "scheme": p.tally.scheme(),
+            "causal": config.encoder.is_none(),
+            "tasks": tasks(&self.loader),
         });
         if let Some(gpu) = &p.gpu {
             info["gpu"] = gpu.info.clone();
@@ -203,7 +234,8 @@ impl Loading {
             ask: json!({"kind": "done", "info": info}).to_string(),
             data: Vec::new(),
         };
-        Ok((self.placement.finish(config)?, done))
+        let tied = self.loader.head() == Head::Tied;
+        Ok((self.placement.finish(config, tied)?, done))
     }
 
     fn received(&self, answer: Vec<Vec<u8>>) -> Result<Vec<Tensor>> {

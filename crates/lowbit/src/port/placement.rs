@@ -30,6 +30,7 @@ pub(super) struct Placement {
     tied: Option<Stored>,
     head: Option<Arc<Weight>>,
     norm: Vec<f32>,
+    tail: Option<Block<Weight>>,
     blocks: Vec<Block<Weight>>,
 }
 
@@ -47,6 +48,7 @@ impl Placement {
             tied: None,
             head: None,
             norm: Vec::new(),
+            tail: None,
             blocks: Vec::new(),
         }
     }
@@ -77,6 +79,7 @@ impl Placement {
                 }
             }
             Piece::Head(stored) => self.place_head(stored)?,
+            Piece::Tail(block) => self.tail = Some(block.map(|stored| self.weight(stored))?),
         }
         Ok(())
     }
@@ -121,12 +124,15 @@ impl Placement {
     }
 
     /// The engine, once every piece has come.
-    pub(super) fn finish(self, config: Config) -> Result<Engine> {
+    ///
+    /// `tied` says that the embedding is the head.
+    pub(super) fn finish(self, config: Config, tied: bool) -> Result<Engine> {
         let missing = || Error::new(Code::Internal, "the model has no embedding");
         let embed = self.embed.ok_or_else(missing)?;
         let model = Model {
             config,
-            head: self.head.unwrap_or_else(|| Arc::clone(&embed)),
+            head: self.head.or_else(|| tied.then(|| Arc::clone(&embed))),
+            tail: self.tail,
             embed,
             blocks: self.blocks,
             norm: self.norm,

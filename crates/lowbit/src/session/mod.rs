@@ -8,14 +8,18 @@
 
 pub mod cache;
 pub mod device;
+pub mod encode;
 pub mod engine;
+pub mod pool;
 pub mod random;
 pub mod sampler;
 pub mod sequence;
 pub mod top;
 
 pub use cache::Cache;
+pub use encode::Goal;
 pub use engine::Engine;
+pub use pool::{POOLS, Pool};
 pub use sampler::{Sampler, Sampling};
 pub use sequence::{Sequence, Step};
 

@@ -80,6 +80,9 @@ impl Flow {
                 }
                 self.write(to, Source::Norm { part: weight, of });
             }
+            // What adds up behind a layer norm is normed in place: nothing of it can be rescaled.
+            Op::LayerNorm { slot, .. } | Op::Activate { slot, .. } => self.change(slot),
+            Op::AddPositions { .. } | Op::AddTypes { .. } => self.change(Slot::Hidden),
             Op::Linear { from, outputs } => {
                 for (part, to) in outputs {
                     self.read(from, Reader::Linear(*part));

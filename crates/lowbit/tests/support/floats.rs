@@ -37,6 +37,7 @@ impl Floats {
                 Piece::Block(_, block) => blocks.push(block.map(widen).expect("floats")),
                 Piece::Norm(v) => norm = v,
                 Piece::Head(w) => head = widen(w).ok(),
+                Piece::Tail(_) => {}
             }
         }
         let embed = embed.expect("the embedding comes first");
@@ -57,7 +58,8 @@ impl Floats {
             embed: weight(&self.embed),
             blocks: self.blocks.iter().map(running).collect(),
             norm: self.norm.clone(),
-            head: weight(&self.head),
+            head: Some(weight(&self.head)),
+            tail: None,
         }
     }
 

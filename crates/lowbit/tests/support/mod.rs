@@ -4,6 +4,7 @@
 
 pub(crate) mod configs;
 pub(crate) mod floats;
+pub(crate) mod gguf;
 pub(crate) mod quantize;
 
 use lowbit::container::{safetensors, shards};
@@ -11,6 +12,7 @@ use lowbit::cpu::{Compute, Cpu};
 use lowbit::error::Result;
 use lowbit::kernels::matmul::Weight;
 use lowbit::model::forward::{self, LayerCache, Scratch};
+use lowbit::model::head::Head;
 use lowbit::model::load::{Loader, Piece, Source, TensorInfo};
 use lowbit::model::{Model, Stored};
 use lowbit::tensor::Tensor;
@@ -104,7 +106,8 @@ impl Checkpoint {
             Stored::Quantized(m) => Weight::packed(&m, compute, cpu.isa),
         };
         let mut loader = Loader::new(&self.source)?;
-        let (mut embed, mut head, mut norm, mut blocks) = (None, None, Vec::new(), Vec::new());
+        let (mut embed, mut head, mut tail) = (None, None, None);
+        let (mut norm, mut blocks) = (Vec::new(), Vec::new());
         while let Some(names) = loader.wants() {
             let wanted = names.iter().map(|n| self.tensors[n].clone()).collect();
             match loader.supply(wanted)? {
@@ -112,12 +115,14 @@ impl Checkpoint {
                 Piece::Block(_, block) => blocks.push(block.map(place)?),
                 Piece::Norm(v) => norm = v,
                 Piece::Head(w) => head = Some(Arc::new(place(w)?)),
+                Piece::Tail(block) => tail = Some(block.map(place)?),
             }
         }
         let embed = embed.expect("the embedding comes first");
         Ok(Model {
             config: loader.config().clone(),
-            head: head.unwrap_or_else(|| embed.clone()),
+            head: head.or_else(|| (loader.head() == Head::Tied).then(|| embed.clone())),
+            tail,
             embed,
             blocks,
             norm,

@@ -30,8 +30,9 @@ pub(in super::super) struct Verdict {
 impl Verdict {
     fn names(plan: &Plan) -> [String; 2] {
         let head = match plan.head {
-            Head::Tied => plan.model.arch().embed,
-            Head::Own(module) => module,
+            Head::Own(module) => module.into(),
+            // `choose::refuse_headless` has refused a plan without any.
+            Head::Tied | Head::None => plan.model.named(plan.model.arch().embed),
         };
         [final_norm(&plan.model), format!("{head}.weight")]
     }

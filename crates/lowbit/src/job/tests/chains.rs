@@ -40,12 +40,14 @@ fn run(config: &Value, tensors: &[Tensor]) -> Vec<f32> {
             Piece::Block(_, block) => blocks.push(block.map(place).unwrap()),
             Piece::Norm(values) => norm = values,
             Piece::Head(h) => head = Some(Arc::new(place(h).unwrap())),
+            Piece::Tail(_) => {}
         }
     }
     let embed_weight = embedding.unwrap();
     let model = Model {
         config: loader.config().clone(),
-        head: head.unwrap_or_else(|| Arc::clone(&embed_weight)),
+        head: Some(head.unwrap_or_else(|| Arc::clone(&embed_weight))),
+        tail: None,
         embed: embed_weight,
         blocks,
         norm,

@@ -6,7 +6,7 @@ mod numeric;
 mod propagation;
 mod recipes;
 mod resume;
-mod store;
+pub(crate) mod store;
 mod survey;
 
 use crate::container::safetensors;

@@ -12,16 +12,16 @@ use serde_json::json;
 use std::collections::BTreeMap;
 
 /// Blocks of the test model.
-pub(super) const LAYERS: usize = 3;
+pub(crate) const LAYERS: usize = 3;
 /// Calibration samples and their length.
-pub(super) const SET: Calibration = Calibration {
+pub(crate) const SET: Calibration = Calibration {
     samples: 6,
     length: 40,
 };
 
 /// What outlives a process: source, output, scratch, journal.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Store {
+pub(crate) struct Store {
     pub config: serde_json::Value,
     pub source: BTreeMap<String, Vec<u8>>,
     pub entries: Vec<TensorEntry>,
@@ -36,13 +36,13 @@ pub(super) struct Store {
 
 /// How a run ended.
 #[derive(Debug)]
-pub(super) enum End {
+pub(crate) enum End {
     Done(serde_json::Value),
     Killed,
 }
 
 /// Seeded values in −1..1.
-pub(super) fn noise(seed: u32, len: usize) -> Vec<f32> {
+pub(crate) fn noise(seed: u32, len: usize) -> Vec<f32> {
     let mut state = seed.wrapping_mul(2_654_435_761) | 1;
     let mut next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -53,7 +53,7 @@ pub(super) fn noise(seed: u32, len: usize) -> Vec<f32> {
 
 impl Store {
     /// A Qwen3 of three blocks with an unknown tensor beside it.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let config = json!({
             "model_type": "qwen3", "hidden_size": 64, "intermediate_size": 96,
             "num_hidden_layers": LAYERS, "num_attention_heads": 4, "num_key_value_heads": 2,
@@ -65,7 +65,7 @@ impl Store {
     }
 
     /// The same with four experts in place of the MLP, two of them for each token.
-    pub(super) fn experts() -> Self {
+    pub(crate) fn experts() -> Self {
         let mut config = Self::new().config;
         config["model_type"] = "qwen3_moe".into();
         config["num_experts"] = 4.into();
@@ -107,7 +107,7 @@ impl Store {
     }
 
     /// Adds or replaces a source tensor.
-    pub(super) fn put(&mut self, name: &str, dtype: Dtype, shape: &[usize], values: &[f32]) {
+    pub(crate) fn put(&mut self, name: &str, dtype: Dtype, shape: &[usize], values: &[f32]) {
         let bytes = bytes_from_f32(dtype, values).unwrap();
         self.entries.retain(|t| t.name != name);
         self.source.insert(name.into(), bytes);
@@ -119,7 +119,7 @@ impl Store {
     }
 
     /// Quantization of the model with one of the recipes.
-    pub(super) fn request(&self, recipe: &str) -> Request {
+    pub(crate) fn request(&self, recipe: &str) -> Request {
         Request {
             config: self.config.clone(),
             tensors: self.entries.clone(),
@@ -134,7 +134,7 @@ impl Store {
     }
 
     /// Calibration tokens.
-    pub(super) fn tokens() -> Vec<u32> {
+    pub(crate) fn tokens() -> Vec<u32> {
         let values = noise(99, SET.samples * SET.length);
         values
             .iter()
@@ -143,7 +143,7 @@ impl Store {
     }
 
     /// Runs a job to its end, or kills it after `polls` polls.
-    pub(super) fn run(&mut self, request: &Request, cpu: &Cpu, polls: usize) -> Result<End> {
+    pub(crate) fn run(&mut self, request: &Request, cpu: &Cpu, polls: usize) -> Result<End> {
         let mut job = Job::open(request, Self::tokens())?;
         self.pending = Vec::new();
         for _ in 0..polls {
@@ -154,9 +154,22 @@ impl Store {
         Ok(End::Killed)
     }
 
+    /// Forgets the last ask, as a new process does.
+    pub(crate) fn restart(&mut self) {
+        self.pending = Vec::new();
+    }
+
     /// Polls once and does what is asked.
-    pub(super) fn step(&mut self, job: &mut Job, cpu: &Cpu) -> Result<End> {
-        match job.poll(cpu, std::mem::take(&mut self.pending))? {
+    pub(crate) fn step(&mut self, job: &mut Job, cpu: &Cpu) -> Result<End> {
+        self.step_with(|answer| job.poll(cpu, answer))
+    }
+
+    /// The same for whatever polls.
+    pub(crate) fn step_with(
+        &mut self,
+        poll: impl FnOnce(Vec<Vec<u8>>) -> Result<Ask>,
+    ) -> Result<End> {
+        match poll(std::mem::take(&mut self.pending))? {
             Ask::Done { report } => Ok(End::Done(serde_json::from_str(&report).unwrap())),
             ask => {
                 self.pending = self.answer(ask);
@@ -166,7 +179,7 @@ impl Store {
     }
 
     /// Loses everything that was not made durable.
-    pub(super) fn lose_power(&mut self) {
+    pub(crate) fn lose_power(&mut self) {
         let durable = self.durable.take();
         let source = std::mem::take(&mut self.source);
         let entries = std::mem::take(&mut self.entries);

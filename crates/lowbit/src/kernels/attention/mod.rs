@@ -1,8 +1,8 @@
-//! Causal attention of m new tokens over n cached positions, grouped queries.
+//! Attention of m new tokens over n cached positions, grouped queries.
 //!
 //! ```text
 //! out[i, h] = Σ_k p[k] · V[k, h / group]       p = softmax over k of cap(scale · Q[i, h] · K[k, h / group])
-//!                                             n − m + i − window < k ≤ n − m + i
+//!                                             n − m + i − window < k ≤ n − m + i, or all k < n
 //! cap(s) = c · tanh(s / c), or s               scale = 1 / √d, mostly
 //!
 //! q, out         [m, heads, d]                 group = heads / kv_heads queries share a key head
@@ -47,6 +47,8 @@ pub struct Rule {
     pub cap: Option<f32>,
     /// A token sees this many positions, itself included; at least 1.
     pub window: Option<usize>,
+    /// A token sees nothing behind itself; else all positions, and there is no window.
+    pub causal: bool,
 }
 
 impl Rule {
@@ -56,6 +58,7 @@ impl Rule {
             scale: 1.0 / (dim as f32).sqrt(),
             cap: None,
             window: None,
+            causal: true,
         }
     }
 }
@@ -86,6 +89,9 @@ impl Input<'_> {
 
     /// End of the positions that new token `token` sees.
     fn visible(&self, token: usize) -> usize {
+        if !self.rule.causal {
+            return self.positions();
+        }
         self.positions() - self.tokens() + token + 1
     }
 
@@ -129,7 +135,10 @@ pub fn attention(cpu: &Cpu, input: Input<'_>, out: &mut [f32]) {
         input.tokens(),
         input.positions()
     );
-    assert!(input.rule.window != Some(0), "a token sees itself");
+    assert!(
+        input.rule.window != Some(0) && (input.rule.causal || input.rule.window.is_none()),
+        "a token sees itself, and a window looks back"
+    );
     let parallel = out.len() * input.positions() >= PARALLEL_FROM;
     if input.tokens() == 1 {
         let group = input.heads.group();
@@ -193,10 +202,22 @@ mod tests {
                 let heads = Heads { queries, keys, dim };
                 for size in [0.1, 1.0, 8.0] {
                     check(&cpu, heads, m, n, (size, Rule::plain(dim)));
+                    let causal = false;
+                    let both_ways = Rule {
+                        causal,
+                        ..Rule::plain(dim)
+                    };
+                    check(&cpu, heads, m, n, (size, both_ways));
                 }
                 for (window, cap) in [(1, None), (3, Some(2.0)), (64, None), (70, Some(50.0))] {
-                    let (scale, window) = (0.3, Some(window));
-                    check(&cpu, heads, m, n, (1.0, Rule { scale, cap, window }));
+                    let (scale, window, causal) = (0.3, Some(window), true);
+                    let rule = Rule {
+                        scale,
+                        cap,
+                        window,
+                        causal,
+                    };
+                    check(&cpu, heads, m, n, (1.0, rule));
                 }
             }
         }

@@ -26,6 +26,7 @@ static BEFORE_0_18: CompressedTensors = only(&pack::BEFORE_0_18);
 const fn only(format: &'static dyn Format) -> CompressedTensors {
     CompressedTensors {
         format: Some(format),
+        old: false,
     }
 }
 

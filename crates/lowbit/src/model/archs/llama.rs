@@ -1,9 +1,10 @@
 //! Llama and the families that differ from it in biases, windows or norms over heads.
 
 use super::decoder::{self, PLAIN, Style};
-use super::{NO_BIAS, ROWS, ROWS_HEAD_NORMS};
-use crate::model::arch::{Absent, Arch, Bias, Biases, Rope, Window};
+use super::{NO_BIAS, ROWS, ROWS_HEAD_NORMS, behind};
+use crate::model::arch::{Absent, Arch, Bias, BiasOf, Biases, Dim, Place, Rope, Tail, Window};
 use crate::model::config::factors;
+use crate::model::ops::{Op, Part, Slot};
 
 /// Norms over query and key heads.
 pub(super) const HEAD_NORMS: Style = Style {
@@ -11,10 +12,29 @@ pub(super) const HEAD_NORMS: Style = Style {
     ..PLAIN
 };
 
+/// A decoder that classifies: scores on the last token.
+const SCORE: Tail = Tail {
+    rows: &[behind(
+        Part::Classifier,
+        (Place::Whole, "score"),
+        (Dim::Labels, Dim::Hidden),
+        BiasOf::None,
+    )],
+    ops: &[Op::Linear {
+        from: Slot::Hidden,
+        outputs: &[(Part::Classifier, Slot::Labels)],
+    }],
+};
+
 pub(super) const LLAMA: Arch = Arch {
     name: "Llama",
     model_types: &["llama"],
     text: None,
+    base: "model.",
+    renamed: &[],
+    eps: ("rms_norm_eps", 1e-6),
+    encoder: None,
+    tail: SCORE,
     embed: "model.embed_tokens",
     blocks: "model.layers",
     norm: "model.norm",

@@ -4,14 +4,16 @@
 
 mod decoder;
 mod deepseek;
+mod encoder;
 mod gemma;
 mod llama;
 mod moe;
 mod variants;
 mod vision;
 
-use super::arch::{Arch, Bias, BiasOf, Biases, Dim, Kind, Policy, Row};
+use super::arch::{Arch, Bias, BiasOf, Biases, Dim, Kind, Place, Policy, Row};
 use super::ops::Part;
+pub(super) use encoder::ACTIVATIONS;
 use std::borrow::Cow;
 
 /// Every family that this crate runs and quantizes.
@@ -35,6 +37,9 @@ pub static ARCHS: &[&Arch] = &[
     &vision::QWEN2_VL,
     &vision::QWEN3_VL,
     &vision::GEMMA3_VISION,
+    &encoder::BERT,
+    &encoder::ROBERTA,
+    &encoder::DISTILBERT,
 ];
 
 const LINEAR: Policy = Policy::Codes { fewest_bits: 2 };
@@ -64,8 +69,29 @@ const fn linear(
     Row {
         part,
         module: Cow::Borrowed(module),
+        place: Place::Block,
         kind: Kind::Matrix { rows, cols, bias },
         policy,
+    }
+}
+
+/// A linear behind the last block, which stays as stored.
+const fn behind(
+    part: Part,
+    (place, module): (Place, &'static str),
+    shape: (Dim, Dim),
+    bias: BiasOf,
+) -> Row {
+    Row {
+        part,
+        module: Cow::Borrowed(module),
+        place,
+        kind: Kind::Matrix {
+            rows: shape.0,
+            cols: shape.1,
+            bias,
+        },
+        policy: Policy::Keep,
     }
 }
 
@@ -73,6 +99,7 @@ const fn vector(part: Part, module: &'static str, len: Dim) -> Row {
     Row {
         part,
         module: Cow::Borrowed(module),
+        place: Place::Block,
         kind: Kind::Vector(len),
         policy: Policy::Keep,
     }

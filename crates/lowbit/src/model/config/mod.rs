@@ -4,18 +4,21 @@
 //! `rope_parameters`) and in the name of the stored type (`torch_dtype`, or `dtype`).
 
 mod blocks;
+mod encoder;
 mod experts;
 pub(super) mod factors;
 mod latent;
 mod rope;
+mod sizes;
 
 pub use blocks::{BlockShape, Turning};
+pub use encoder::Encoder;
 pub use experts::{ExpertGroups, Experts, Scoring};
 pub use factors::Factors;
 pub use latent::Latent;
 pub use rope::RopeScaling;
 
-use super::arch::{self, Arch, Bias, Row};
+use super::arch::{self, Arch, Bias, Place, Row};
 use super::fields::Fields;
 use super::ops::Op;
 use crate::error::{Code, Error, Result};
@@ -68,6 +71,12 @@ pub struct Config {
     /// Sizes of attention through a narrow vector, if the family has it. `head_dim` is the width
     /// of a query head then, and every query head has a key head of its own.
     pub latent: Option<Latent>,
+    /// What only encoders have: their tokens see their whole text.
+    pub encoder: Option<Encoder>,
+    /// Labels that the model gives scores to; 0 when it does not classify.
+    pub labels: usize,
+    /// Names in the checkpoint lack the base model's prefix; the loader finds that out.
+    pub bare: bool,
     /// The mixture of experts of the blocks that have one.
     pub experts: Option<Experts>,
     /// What differs from block to block, `layers` of them.
@@ -88,19 +97,26 @@ impl Config {
             .ok_or_else(|| Error::new(Code::Config, "model_type is missing").at("config.json"))?;
         let arch = arch::find(model_type)?;
         let nested = arch.text.filter(|key| outer.get(key).is_some());
-        let Some(key) = nested else {
-            return Self::from_fields(&outer, arch);
+        let mut config = if let Some(key) = nested {
+            let path = format!("{key}.");
+            let inner = text_of(&outer, key, &path)?;
+            Self::from_fields(&Fields::new(&inner, &path)?, arch)?
+        } else if arch.renamed.is_empty() {
+            Self::from_fields(&outer, arch)?
+        } else {
+            Self::from_fields(&Fields::new(&renamed(json, arch), "")?, arch)?
         };
-        let path = format!("{key}.");
-        let inner = text_of(&outer, key, &path)?;
-        Self::from_fields(&Fields::new(&inner, &path)?, arch)
+        config.labels = encoder::labels(&outer)?;
+        Ok(config)
     }
 
     fn from_fields(fields: &Fields<'_>, arch: &Arch) -> Result<Self> {
-        let mut config = sizes(fields, arch)?;
+        let mut config = sizes::read(fields, arch)?;
         check_activation(fields, arch)?;
         rope::read(fields, arch, &mut config)?;
-        config.norm_eps = fields.number("rms_norm_eps", 0.0..=1.0, Some(1e-6))? as f32;
+        let (eps, absent) = arch.eps;
+        config.norm_eps = fields.number(eps, 0.0..=1.0, Some(absent))? as f32;
+        config.encoder = encoder::read(fields, arch, &mut config)?;
         config.tied = fields.flag("tie_word_embeddings", arch.absent.tied)?;
         config.qkv_bias = condition(fields, arch.biases.qkv)?;
         config.o_bias = condition(fields, arch.biases.o)?;
@@ -138,6 +154,23 @@ impl Config {
         rows
     }
 
+    /// The whole name of a module whose name in the table of architectures is `name`.
+    pub fn named(&self, name: &str) -> String {
+        let base = self.arch().base;
+        let bare = name.strip_prefix(base).filter(|_| self.bare);
+        bare.unwrap_or(name).into()
+    }
+
+    /// The whole name of a row's module, in block `layer` if it stands in one.
+    pub fn module_of(&self, layer: usize, row: &Row) -> String {
+        let (arch, module) = (self.arch(), &row.module);
+        match row.place {
+            Place::Block => format!("{}.{layer}.{module}", self.named(arch.blocks)),
+            Place::Base => self.named(&format!("{}{module}", arch.base)),
+            Place::Whole => module.to_string(),
+        }
+    }
+
     /// What block `layer` does.
     pub fn ops(&self, layer: usize) -> Arc<[Op]> {
         (self.arch().ops)(self, layer).into()
@@ -159,90 +192,15 @@ fn text_of(outer: &Fields<'_>, key: &str, path: &str) -> Result<Value> {
     Ok(text)
 }
 
-fn sizes(fields: &Fields<'_>, arch: &Arch) -> Result<Config> {
-    let hidden = fields.count("hidden_size", 1..=1 << 17, None)?;
-    let heads = fields.count("num_attention_heads", 1..=1 << 12, None)?;
-    if arch.latent {
-        return sizes_latent(fields, arch, (hidden, heads));
-    }
-    let kv_heads = match fields.get("num_key_value_heads") {
-        None => arch.absent.kv_heads.unwrap_or(heads),
-        Some(_) => fields.count("num_key_value_heads", 1..=heads, None)?,
-    };
-    if !heads.is_multiple_of(kv_heads) {
-        return Err(fields.refuse(
-            "num_key_value_heads",
-            &kv_heads.into(),
-            format!("a divisor of num_attention_heads, {heads}"),
-        ));
-    }
-    let head_dim = match (fields.get("head_dim"), arch.absent.head_dim) {
-        (None, None) if !hidden.is_multiple_of(heads) => {
-            let allowed = format!("a divisor of hidden_size, {hidden}");
-            return Err(fields.refuse("num_attention_heads", &heads.into(), allowed));
+/// The same object with the family's own keys under the names that are read here.
+fn renamed(json: &Value, arch: &Arch) -> Value {
+    let mut all = json.clone();
+    for (name, own) in arch.renamed {
+        if let Some(value) = json.get(own) {
+            all[*name] = value.clone();
         }
-        (None, absent) => absent.unwrap_or(hidden / heads),
-        (Some(_), _) => fields.count("head_dim", 2..=1 << 12, None)?,
-    };
-    if !head_dim.is_multiple_of(2) {
-        let allowed = "an even number, because rotation takes pairs";
-        return Err(fields.refuse("head_dim", &head_dim.into(), allowed));
     }
-    sized(fields, arch, (hidden, heads), (kv_heads, head_dim), None)
-}
-
-/// Where keys and values come from a narrow vector, there are as many heads of each, and
-/// `head_dim` of config.json means the rotated part only.
-fn sizes_latent(
-    fields: &Fields<'_>,
-    arch: &Arch,
-    (hidden, heads): (usize, usize),
-) -> Result<Config> {
-    let latent = latent::read(fields)?;
-    let head_dim = latent.nope + latent.rope;
-    sized(
-        fields,
-        arch,
-        (hidden, heads),
-        (heads, head_dim),
-        Some(latent),
-    )
-}
-
-/// A config of these heads whose other values are still to be read.
-fn sized(
-    fields: &Fields<'_>,
-    arch: &Arch,
-    (hidden, heads): (usize, usize),
-    (kv_heads, head_dim): (usize, usize),
-    latent: Option<Latent>,
-) -> Result<Config> {
-    let layers = fields.count("num_hidden_layers", 1..=1 << 10, None)?;
-    Ok(Config {
-        model_type: arch.model_types[0].into(),
-        hidden,
-        intermediate: fields.count("intermediate_size", 1..=1 << 20, None)?,
-        layers,
-        heads,
-        kv_heads,
-        head_dim,
-        vocabulary: fields.count("vocab_size", 1..=1 << 24, None)?,
-        context: fields.count("max_position_embeddings", 1..=1 << 28, None)?,
-        norm_eps: 0.0,
-        rope_theta: 0.0,
-        rope_scaling: RopeScaling::None,
-        local_theta: None,
-        rotary: head_dim,
-        factors: Factors::plain(head_dim),
-        tied: false,
-        qkv_bias: false,
-        o_bias: false,
-        mlp_bias: false,
-        latent,
-        experts: None,
-        blocks: vec![BlockShape::default(); layers],
-        dtype: None,
-    })
+    all
 }
 
 fn check_activation(fields: &Fields<'_>, arch: &Arch) -> Result<()> {

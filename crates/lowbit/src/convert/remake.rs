@@ -1,0 +1,202 @@
+//! One quantized matrix in another layout: as it is where its values fit, else rounded anew.
+//!
+//! Nothing is exact because a rule says so: what is written is decoded again and every value
+//! compared.
+
+use super::exact::{Wanted, refit};
+use super::feed::widen;
+use super::report::ModuleReport;
+use super::target::{Given, How, Making, Piece, Planned};
+use super::work;
+use crate::cpu::Cpu;
+use crate::error::{Code, Error, Result};
+use crate::job::nearest::append;
+use crate::job::report::quality;
+use crate::layout::Layout;
+use crate::matrix::{QuantizedMatrix, Values};
+use crate::round::gptq::{GptqOptions, Quality};
+use crate::round::observer::Observer;
+use crate::round::{RoundOptions, Weights, hqq, rtn};
+use crate::scheme::{Element, Group, Scheme, ZeroPoint};
+use crate::tensor::Dtype;
+
+/// A matrix under way.
+#[derive(Debug, Clone)]
+pub(super) struct Remake {
+    pub(super) module: String,
+    pub(super) layout: &'static dyn Layout,
+    pub(super) wanted: Wanted,
+    /// What `Layout::encode` is told of scales.
+    pub(super) dtype: Dtype,
+    pub(super) planned: Planned,
+    pub(super) observer: Observer,
+    pub(super) exact: bool,
+    /// Rows that are not rounded yet, and those that are.
+    pub(super) values: Vec<f32>,
+    pub(super) rounded: Option<QuantizedMatrix>,
+    pub(super) quality: Quality,
+    /// How it went, when that is known.
+    pub(super) outcome: Option<(How, String)>,
+}
+
+impl Remake {
+    /// A matrix in its stored form.
+    fn take_matrix(&mut self, matrix: &QuantizedMatrix, cpu: &Cpu) -> Result<Vec<Piece>> {
+        match refit(matrix, &self.wanted) {
+            Ok(fit) => {
+                let pieces = self.encode(&fit, Some((matrix, cpu)))?;
+                let (how, why) = self.compared();
+                work::check_exact(self.exact, &self.module, how, &why)?;
+                self.outcome = Some((how, why));
+                Ok(pieces)
+            }
+            Err(why) => {
+                work::check_exact(self.exact, &self.module, How::Rounded, &why)?;
+                self.outcome = Some((How::Rounded, why));
+                let (rows, cols) = (matrix.rows, matrix.cols);
+                let slice = slice_rows(&self.wanted.scheme, rows, cols);
+                for first in (0..rows).step_by(slice) {
+                    let mut values = vec![0.0; slice.min(rows - first) * cols];
+                    widen(matrix, first, &mut values, cpu);
+                    self.round(&values, cpu)?;
+                }
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    /// What comparing says: scales of another type may have rounded.
+    fn compared(&self) -> (How, String) {
+        if self.quality.squared_error == 0.0 {
+            return (How::Exact, String::new());
+        }
+        let what = format!(
+            "codes are kept, scales are rounded as {}",
+            self.layout.name()
+        );
+        (How::Rounded, format!("{what} stores them"))
+    }
+
+    fn round(&mut self, values: &[f32], cpu: &Cpu) -> Result<()> {
+        let (scheme, cols) = (&self.wanted.scheme, self.planned.shape.1);
+        let weights = Weights {
+            values,
+            rows: values.len() / cols,
+            cols,
+            importance: None,
+        };
+        let options = RoundOptions {
+            observer: self.observer,
+            scale_dtype: self.wanted.scale_dtype,
+            gptq: GptqOptions::default(),
+        };
+        let rounded = match scheme.zero {
+            ZeroPoint::Float => hqq::round(weights, scheme, &options, cpu),
+            _ => rtn::round(weights, scheme, &options, cpu),
+        };
+        let part = rounded.map_err(|e| e.at(format!("module {:?}", self.module)))?;
+        let q = quality(cpu, &part, values)?;
+        self.quality.squared_error += q.squared_error;
+        self.quality.squared_weight += q.squared_weight;
+        self.rounded = Some(match self.rounded.take() {
+            None => part,
+            Some(matrix) => append(matrix, part)?,
+        });
+        Ok(())
+    }
+
+    /// The bytes of a matrix; compared with what it should be, if that is given.
+    fn encode(
+        &mut self,
+        matrix: &QuantizedMatrix,
+        source: Option<(&QuantizedMatrix, &Cpu)>,
+    ) -> Result<Vec<Piece>> {
+        let place = |e: Error| e.at(format!("module {:?}", self.module));
+        let scheme = &self.wanted.scheme;
+        let tensors = self.layout.encode(&self.module, matrix, scheme, self.dtype);
+        let tensors = tensors.map_err(place)?;
+        if let Some((source, cpu)) = source {
+            let back = self.layout.decode(&self.module, scheme, &tensors);
+            self.quality = difference(source, &back.map_err(place)?, cpu)?;
+        }
+        let piece = |t: crate::tensor::Tensor| Piece {
+            tensor: t.name,
+            bytes: t.bytes,
+        };
+        Ok(tensors.into_iter().map(piece).collect())
+    }
+}
+
+impl Making for Remake {
+    fn take(&mut self, given: Given, cpu: &Cpu) -> Result<Vec<Piece>> {
+        match given {
+            Given::Matrix(matrix) => self.take_matrix(&matrix, cpu),
+            Given::Rows { rows, .. } => {
+                let mut values = rows.view()?.to_f32()?;
+                if cuts(&self.wanted.scheme) {
+                    self.round(&values, cpu)?;
+                } else {
+                    self.values.append(&mut values);
+                }
+                Ok(Vec::new())
+            }
+            _ => Err(Error::new(Code::Internal, "a matrix was wanted")),
+        }
+    }
+
+    fn finish(mut self: Box<Self>, cpu: &Cpu) -> Result<(Vec<Piece>, Option<ModuleReport>)> {
+        if !self.values.is_empty() {
+            let values = std::mem::take(&mut self.values);
+            self.round(&values, cpu)?;
+        }
+        let mut pieces = Vec::new();
+        if let Some(mut matrix) = self.rounded.take() {
+            index_columns(&mut matrix, &self.wanted);
+            pieces = self.encode(&matrix, None)?;
+        }
+        let planned = (self.planned.how, self.planned.why.clone());
+        let (how, why) = self.outcome.take().unwrap_or(planned);
+        let q = &self.quality;
+        let relative = (q.squared_error / q.squared_weight.max(f64::MIN_POSITIVE)).sqrt();
+        let report = ModuleReport::of(&self.planned, how, &why, relative);
+        Ok((pieces, Some(report)))
+    }
+}
+
+/// A place is kept for the group of each column, where the plan says so.
+fn index_columns(matrix: &mut QuantizedMatrix, wanted: &Wanted) {
+    let cols = matrix.cols;
+    if let (true, Values::Integer(m)) = (wanted.by_index, &mut matrix.values) {
+        m.group_of_col = Some((0..cols).map(|j| (j / m.group) as u32).collect());
+    }
+}
+
+/// Whether rows can be rounded some at a time: their scales know nothing of other rows.
+fn cuts(scheme: &Scheme) -> bool {
+    matches!(scheme.group, Group::Row | Group::Run(_)) && scheme.element == Element::Int
+}
+
+fn slice_rows(scheme: &Scheme, rows: usize, cols: usize) -> usize {
+    match cuts(scheme) {
+        true => crate::job::pace::rows_per_slice(cols, Observer::MinMax),
+        false => rows,
+    }
+}
+
+/// Squared difference between two matrices, and squared weights of the first.
+fn difference(a: &QuantizedMatrix, b: &QuantizedMatrix, cpu: &Cpu) -> Result<Quality> {
+    let mut total = Quality::default();
+    let slice = crate::job::pace::rows_per_slice(a.cols, Observer::MinMax);
+    for first in (0..a.rows).step_by(slice) {
+        let rows = slice.min(a.rows - first);
+        let (mut x, mut y) = (vec![0.0; rows * a.cols], vec![0.0; rows * a.cols]);
+        widen(a, first, &mut x, cpu);
+        widen(b, first, &mut y, cpu);
+        for (x, y) in x.iter().zip(&y) {
+            let (x, d) = (f64::from(*x), f64::from(x - y));
+            total.squared_error += d * d;
+            total.squared_weight += x * x;
+        }
+    }
+    Ok(total)
+}

@@ -1,0 +1,282 @@
+//! A checkpoint as a conversion sees it: tensors by the names that the model has for them, however
+//! each is stored.
+//!
+//! ```text
+//! files:  q_proj.weight_packed, q_proj.weight_scale, q_proj.weight_shape, norm.weight
+//! here:   q_proj.weight [4096, 4096] in w4g128,                           norm.weight [4096]
+//! ```
+
+use super::lora::{Edit, Lora};
+use super::sizes;
+use crate::error::{Code, Error, Result};
+use crate::job::request::{TensorEntry, infos};
+use crate::layout::{self, Layout, Resolver};
+use crate::model::config::Config;
+use crate::model::load::{self, Loader, TensorInfo};
+use crate::scheme::Scheme;
+use crate::tensor::{Dtype, checked_bytes};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How a tensor lies in the source.
+#[derive(Debug)]
+pub enum Stored {
+    /// As one tensor of this name.
+    Plain(String),
+    /// As the tensors of a quantized matrix.
+    Matrix(Quantized),
+}
+
+/// A matrix in a layout.
+#[derive(Debug)]
+pub struct Quantized {
+    /// What decodes it.
+    pub layout: &'static dyn Layout,
+    /// How it is quantized.
+    pub scheme: Scheme,
+    /// Its tensors, as stored.
+    pub parts: Vec<TensorInfo>,
+}
+
+/// A tensor by the name that the model has for it.
+#[derive(Debug)]
+pub struct Logical {
+    /// Name, as in an unquantized checkpoint: `….weight`.
+    pub name: String,
+    /// Type as stored; that of the model's floats for a quantized matrix.
+    pub dtype: Dtype,
+    /// Extents, outermost first; `[outputs, inputs]` for a quantized matrix.
+    pub shape: Vec<usize>,
+    /// How it is stored.
+    pub stored: Stored,
+    /// What an adapter does to it.
+    pub(super) edit: Option<Edit>,
+}
+
+impl Logical {
+    pub(super) fn new(name: &str, dtype: Dtype, shape: &[usize], stored: Stored) -> Self {
+        Self {
+            name: name.into(),
+            dtype,
+            shape: shape.to_vec(),
+            stored,
+            edit: None,
+        }
+    }
+
+    /// The module: the name without `.weight`.
+    pub fn module(&self) -> &str {
+        self.name.strip_suffix(".weight").unwrap_or(&self.name)
+    }
+
+    /// Whether an adapter changes its values.
+    pub fn is_edited(&self) -> bool {
+        self.edit.is_some()
+    }
+
+    /// The quantized matrix, if it is one.
+    pub fn quantized(&self) -> Option<&Quantized> {
+        match &self.stored {
+            Stored::Plain(_) => None,
+            Stored::Matrix(quantized) => Some(quantized),
+        }
+    }
+
+    /// Values of a row; a vector is one row.
+    pub fn cols(&self) -> usize {
+        self.shape.last().copied().unwrap_or(1)
+    }
+
+    /// Rows of that length.
+    pub fn rows(&self) -> usize {
+        let outer = &self.shape[..self.shape.len().saturating_sub(1)];
+        outer.iter().product()
+    }
+
+    /// Type of its floats where they are read.
+    pub(super) fn read_dtype(&self) -> Dtype {
+        match self.edit {
+            Some(Edit::Replace(dtype)) => dtype,
+            _ => self.dtype,
+        }
+    }
+
+    /// Bytes that it takes in the source.
+    pub fn stored_bytes(&self) -> Result<u64> {
+        match &self.stored {
+            Stored::Plain(_) => checked_bytes(self.read_dtype(), &self.shape),
+            Stored::Matrix(q) => q
+                .parts
+                .iter()
+                .map(|p| checked_bytes(p.dtype, &p.shape))
+                .sum(),
+        }
+    }
+}
+
+/// A checkpoint without its data.
+#[derive(Debug)]
+pub struct Source {
+    /// Its tensors, in the order of files and bytes.
+    pub tensors: Vec<Logical>,
+    /// config.json.
+    pub config: Value,
+    /// The model, where its architecture is known.
+    pub model: Option<Config>,
+    /// Length of every tensor of the files, and of `adapter:` the adapter's.
+    lengths: BTreeMap<String, u64>,
+}
+
+impl Source {
+    /// Reads a checkpoint's description. Codes as in `layout::detect` and `Loader::new`; `shape`
+    /// when the size of a matrix of an unknown architecture is not to be told from its tensors.
+    pub(super) fn new(config: &Value, entries: &[TensorEntry], lora: Option<Lora>) -> Result<Self> {
+        let infos = infos(entries)?;
+        let length = |t: &TensorInfo| Ok((t.name.clone(), checked_bytes(t.dtype, &t.shape)?));
+        let mut lengths = infos
+            .iter()
+            .map(length)
+            .collect::<Result<BTreeMap<_, _>>>()?;
+        if lengths.len() != infos.len() {
+            return Err(Error::new(Code::DuplicateKey, "a tensor is listed twice"));
+        }
+        lengths.extend(lora.iter().flat_map(Lora::lengths));
+        let resolver = layout::detect(config)?;
+        let model = model(config, &infos)?;
+        let shapes = model.as_ref().map(sizes::known).unwrap_or_default();
+        let mut source = Self {
+            tensors: Vec::new(),
+            config: config.clone(),
+            model,
+            lengths,
+        };
+        source.tensors = source.logical(infos, resolver.as_ref(), &shapes)?;
+        if let Some(lora) = lora {
+            lora.apply(&mut source.tensors)?;
+        }
+        Ok(source)
+    }
+
+    #[cfg(test)]
+    pub(super) fn of(config: &Value, tensors: Vec<Logical>) -> Self {
+        Self {
+            tensors,
+            config: config.clone(),
+            model: None,
+            lengths: BTreeMap::new(),
+        }
+    }
+
+    /// Length of a tensor of the files, for answers to be checked against.
+    pub(super) fn length(&self, name: &str) -> Result<u64> {
+        let missing = || Error::new(Code::Internal, format!("tensor {name:?} is not planned"));
+        self.lengths.get(name).copied().ok_or_else(missing)
+    }
+
+    /// The type that the model computes in, as its config says; `F32` when it does not.
+    pub fn float_dtype(&self) -> Dtype {
+        let named = ["dtype", "torch_dtype"].iter().find_map(|key| {
+            let text = &self.config["text_config"];
+            let found = self.config[key].as_str().or(text[key].as_str())?;
+            FLOAT_NAMES.iter().find(|(name, _)| *name == found)
+        });
+        named.map_or(Dtype::F32, |(_, dtype)| *dtype)
+    }
+
+    /// Modules with matrices of floats, as loaders want them named beside quantized ones.
+    pub fn float_linears(&self) -> Vec<String> {
+        let embed = self.model.as_ref().map(|m| m.arch().embed);
+        let is_linear = |t: &&Logical| {
+            let matrix = t.shape.len() == 2 && t.quantized().is_none();
+            matrix && t.name.ends_with(".weight") && Some(t.module()) != embed
+        };
+        let found = self.tensors.iter().filter(is_linear);
+        found.map(|t| t.module().to_owned()).collect()
+    }
+
+    /// Puts the tensors of each quantized matrix together.
+    fn logical(
+        &self,
+        infos: Vec<TensorInfo>,
+        resolver: Option<&Resolver>,
+        shapes: &BTreeMap<String, (usize, usize)>,
+    ) -> Result<Vec<Logical>> {
+        let names: BTreeSet<String> = infos.iter().map(|t| t.name.clone()).collect();
+        let mut by_name: BTreeMap<_, _> = infos.iter().map(|t| (t.name.clone(), t)).collect();
+        let mut all = Vec::new();
+        for info in &infos {
+            let found = resolver.and_then(|r| matrix(r, &names, &info.name));
+            let Some((module, layout, scheme, parts)) = found else {
+                let stored = Stored::Plain(info.name.clone());
+                all.push(Logical::new(&info.name, info.dtype, &info.shape, stored));
+                continue;
+            };
+            // The matrix stands where the first of its tensors is.
+            let parts: Vec<_> = parts.iter().filter_map(|p| by_name.remove(p)).collect();
+            if parts.is_empty() {
+                continue;
+            }
+            let quantized = Quantized {
+                layout,
+                scheme,
+                parts: parts.into_iter().cloned().collect(),
+            };
+            let known = shapes.get(&module).copied();
+            let (rows, cols) = known.map_or_else(|| sizes::of_parts(&module, &quantized), Ok)?;
+            let (name, dtype) = (format!("{module}.weight"), self.float_dtype());
+            all.push(Logical::new(
+                &name,
+                dtype,
+                &[rows, cols],
+                Stored::Matrix(quantized),
+            ));
+        }
+        Ok(all)
+    }
+}
+
+/// Types of floats as configs and options name them.
+pub(super) const FLOAT_NAMES: &[(&str, Dtype)] = &[
+    ("float32", Dtype::F32),
+    ("float16", Dtype::F16),
+    ("bfloat16", Dtype::BF16),
+    ("f32", Dtype::F32),
+    ("f16", Dtype::F16),
+    ("bf16", Dtype::BF16),
+];
+
+/// The model of a checkpoint whose architecture is known.
+fn model(config: &Value, infos: &[TensorInfo]) -> Result<Option<Config>> {
+    let source = load::Source {
+        tensors: infos.to_vec(),
+        config: config.clone(),
+    };
+    match Loader::new(&source) {
+        Ok(loader) => Ok(Some(loader.config().clone())),
+        Err(e) if e.code == Code::UnknownArchitecture => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+type Found = (String, &'static dyn Layout, Scheme, Vec<String>);
+
+/// The quantized matrix that a tensor belongs to: module, layout, scheme, names of its tensors.
+fn matrix(resolver: &Resolver, names: &BTreeSet<String>, name: &str) -> Option<Found> {
+    let known = resolver.layout.parts();
+    let endings = known.iter().filter_map(|part| {
+        let module = name.strip_suffix(part)?.strip_suffix('.')?;
+        Some((module, *part))
+    });
+    // The longest ending: `weight.absmax` before `absmax`.
+    let (module, _) = endings.max_by_key(|(_, part)| part.len())?;
+    let rule = resolver.rule(module)?;
+    let present: Vec<String> = known
+        .iter()
+        .map(|part| format!("{module}.{part}"))
+        .filter(|name| names.contains(name))
+        .collect();
+    // A norm or an embedding has nothing beside its weight.
+    let beside = present.iter().any(|name| !name.ends_with(".weight"));
+    let quantized = beside && rule.layout.is_quantized(&present);
+    quantized.then(|| (module.to_owned(), rule.layout, rule.scheme, present))
+}

@@ -1,0 +1,98 @@
+//! Tensors of a checkpoint as tensors of a file: named, in their order, experts stacked.
+
+use super::export::{Output, Source};
+use super::family::Family;
+use super::metadata::Sizes;
+use super::tensors::{Place, change, place, target};
+use crate::error::{Code, Error, Result};
+use std::collections::BTreeMap;
+
+/// What names of tensors are read with.
+pub(super) struct Names<'a> {
+    pub(super) family: &'a Family,
+    pub(super) sizes: &'a Sizes,
+    /// The config says that the embedding is the head, whatever else is stored.
+    pub(super) tied: bool,
+}
+
+/// Slices of one tensor of the file, each with the expert that it is of.
+type Slices<'a> = Vec<(usize, &'a Source)>;
+
+impl Names<'_> {
+    /// The tensors in the order of a file: embedding, blocks, head.
+    pub(super) fn collect(
+        &self,
+        sources: &[Source],
+        warnings: &mut Vec<String>,
+    ) -> Result<Vec<Output>> {
+        let mut found: BTreeMap<(usize, String), Slices<'_>> = BTreeMap::new();
+        let mut towers = 0;
+        for source in sources {
+            let name = match place(&source.name) {
+                Place::Tower if self.family.multimodal => {
+                    towers += 1;
+                    continue;
+                }
+                Place::Language(name) if self.family.multimodal => name,
+                _ => source.name.clone(),
+            };
+            if self.tied && name == "lm_head.weight" {
+                continue;
+            }
+            let to = target(self.family, &name, self.sizes.layers, self.sizes.experts)?;
+            if let Some(to) = to {
+                let slices = found.entry((order(&to.name), to.name)).or_default();
+                slices.push((to.expert.unwrap_or(0), source));
+            }
+        }
+        if towers > 0 {
+            warnings.push(format!(
+                "{towers} tensors that are not of the language model stay behind: llama.cpp loads \
+                 them from a file of their own"
+            ));
+        }
+        let outputs = found
+            .into_iter()
+            .map(|((_, name), slices)| self.output(name, slices));
+        outputs.collect()
+    }
+
+    fn output(&self, name: String, mut slices: Slices<'_>) -> Result<Output> {
+        slices.sort_by_key(|(expert, _)| *expert);
+        let stacked = name.contains("_exps.");
+        let experts = if stacked { self.sizes.experts } else { 1 };
+        let complete = slices
+            .iter()
+            .enumerate()
+            .all(|(i, (expert, _))| i == *expert);
+        if slices.len() != experts || !complete {
+            let what = format!("{} of {experts} experts are there", slices.len());
+            return Err(Error::new(Code::MissingTensor, what).at(format!("tensor {name:?}")));
+        }
+        let mut shape = slices[0].1.shape.clone();
+        if let Some((_, odd)) = slices.iter().find(|(_, s)| s.shape != shape) {
+            let what = format!("shape {:?} beside {shape:?}", odd.shape);
+            return Err(Error::new(Code::Shape, what).at(format!("tensor {:?}", odd.name)));
+        }
+        if stacked {
+            shape.insert(0, experts);
+        } else if name.contains("ffn_gate_inp_shexp") && shape.len() == 2 && shape[0] == 1 {
+            // The router of the shared expert is a vector to loaders.
+            shape.remove(0);
+        }
+        let mut output = Output::new(name, shape);
+        output.sources = slices.iter().map(|(_, s)| s.name.clone()).collect();
+        output.change = change(self.family, &output.planned.name, self.sizes.head_dim);
+        Ok(output)
+    }
+}
+
+/// Where a tensor stands: the embedding first, the blocks by number, the rest behind.
+fn order(name: &str) -> usize {
+    let block = name.strip_prefix("blk.").and_then(|n| n.split('.').next());
+    match block.and_then(|n| n.parse::<usize>().ok()) {
+        Some(layer) => layer + 1,
+        None if name.starts_with("token_embd") => 0,
+        None => usize::MAX,
+    }
+}

@@ -1,0 +1,331 @@
+//! config.json from the keys of a file: the rows of `metadata.rs` and `family.rs` read backwards.
+
+use super::families::FAMILIES;
+use super::family::{Family, Key, KeyKind};
+use super::granted::Taken;
+use super::import_rope::{self, short};
+use super::metadata::{EXPERTS, KEYS, OPTIONAL};
+use super::value::{Array, Metadata, Value};
+use crate::error::{Code, Error, Result};
+use serde_json::{Map, Value as Json, json};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Model types with their classes in transformers, and what loaders of GGUF take for granted
+/// beside the rows of `Family::granted`, as JSON members.
+const KNOWN: &[(&str, &str, &str)] = &[
+    ("llama", "LlamaForCausalLM", "{}"),
+    ("mixtral", "MixtralForCausalLM", "{}"),
+    ("qwen2", "Qwen2ForCausalLM", "{}"),
+    ("qwen2_vl", "Qwen2VLForConditionalGeneration", "{}"),
+    ("qwen2_moe", "Qwen2MoeForCausalLM", "{}"),
+    ("qwen3", "Qwen3ForCausalLM", "{}"),
+    ("qwen3_moe", "Qwen3MoeForCausalLM", "{}"),
+    ("gemma2", "Gemma2ForCausalLM", GELU),
+    (
+        "gemma3_text",
+        "Gemma3ForCausalLM",
+        r#"{"hidden_activation": "gelu_pytorch_tanh", "sliding_window_pattern": 6,
+            "rope_local_base_freq": 10000.0}"#,
+    ),
+    ("phi3", "Phi3ForCausalLM", "{}"),
+    ("glm4", "Glm4ForCausalLM", "{}"),
+    ("granite", "GraniteForCausalLM", "{}"),
+    ("olmo2", "Olmo2ForCausalLM", "{}"),
+    (
+        "smollm3",
+        "SmolLM3ForCausalLM",
+        r#"{"no_rope_layer_interval": 4}"#,
+    ),
+    (
+        "deepseek_v2",
+        "DeepseekV2ForCausalLM",
+        r#"{"topk_method": "greedy"}"#,
+    ),
+    ("deepseek_v3", "DeepseekV3ForCausalLM", "{}"),
+];
+
+const GELU: &str = r#"{"hidden_activation": "gelu_pytorch_tanh"}"#;
+
+/// Layers of those Gemmas whose scores are not over the root of a head's width.
+const LARGE_GEMMAS: &[(&str, usize)] = &[("gemma2", 46), ("gemma3", 62)];
+
+/// Counts of which 0 stands for null in config.json.
+const NULL_FOR_ZERO: &[&str] = &["q_lora_rank", "sliding_window"];
+
+/// What the rest of the import needs to know of a model.
+#[derive(Debug)]
+pub(super) struct Model {
+    /// The value of `general.architecture`.
+    pub(super) arch: String,
+    /// Its row, if there is one.
+    pub(super) family: Option<&'static Family>,
+    pub(super) layers: usize,
+    pub(super) head_dim: usize,
+    pub(super) experts: usize,
+    pub(super) context: u64,
+}
+
+fn bad(what: impl Into<String>) -> Error {
+    Error::new(Code::Config, what).at("the metadata")
+}
+
+/// One integer for the whole model; `unsupported` when layers differ.
+fn uniform(m: &Metadata, key: &str, layers: usize) -> Result<Option<u64>> {
+    let Some(values) = m.per_layer(key, layers)? else {
+        return Ok(None);
+    };
+    if values.iter().any(|v| *v != values[0]) {
+        let what = format!("{key} differs from layer to layer");
+        return Err(Error::new(Code::Unsupported, what).at("the metadata"));
+    }
+    Ok(values.first().copied())
+}
+
+impl Model {
+    /// Reads the sizes; `metadata` for values of another type, `config` for what cannot be.
+    pub(super) fn read(m: &Metadata) -> Result<Self> {
+        let arch = m.string("general.architecture")?;
+        let arch = arch.ok_or_else(|| bad("general.architecture is missing"))?;
+        let own = |name: &str| format!("{arch}.{name}");
+        let count = |name: &str| -> Result<usize> {
+            let found = m.index(&own(name))?.unwrap_or(0);
+            let fits = usize::try_from(found).ok().filter(|n| *n <= 1 << 24);
+            fits.ok_or_else(|| bad(format!("{} is {found}", own(name))))
+        };
+        let layers = count("block_count")?;
+        if layers > 1 << 10 {
+            return Err(bad(format!("{} is {layers}", own("block_count"))));
+        }
+        let heads = uniform(m, &own("attention.head_count"), layers)?.unwrap_or(0);
+        let heads = usize::try_from(heads).unwrap_or(0).max(1);
+        let head_dim = match (
+            count("attention.key_length")?,
+            count("rope.dimension_count")?,
+        ) {
+            (0, _) if count("embedding_length")? > 0 => count("embedding_length")? / heads,
+            (0, rotated) => rotated,
+            (width, _) => width,
+        };
+        Ok(Self {
+            family: family(m, arch)?,
+            layers,
+            head_dim,
+            experts: count("expert_count")?,
+            context: m.index(&own("context_length"))?.unwrap_or(0),
+            arch: arch.into(),
+        })
+    }
+
+    /// `model_type` of config.json.
+    fn model_type(&self) -> &str {
+        match self.family {
+            // One architecture of GGUF, two of transformers.
+            Some(family) if family.arch == "llama" && self.experts > 0 => "mixtral",
+            Some(family) => family.model_types[0],
+            None => &self.arch,
+        }
+    }
+}
+
+/// The row of an architecture; of several the one whose fixed keys the file has.
+fn family(m: &Metadata, arch: &str) -> Result<Option<&'static Family>> {
+    for row in FAMILIES.iter().filter(|f| f.arch == arch) {
+        let mut fits = true;
+        for key in row.keys {
+            if let KeyKind::Always(n) = key.kind {
+                let found = m.index(&format!("{arch}.{}", key.name))?;
+                fits &= found.is_none_or(|found| found == u64::from(n));
+            }
+        }
+        if fits {
+            return Ok(Some(row));
+        }
+    }
+    Ok(None)
+}
+
+/// config.json as transformers would have it. `names` are the tensors of the file, `values` those
+/// of `import_rope::FACTORS`.
+///
+/// `config` when a key is missing, `metadata` when one has another type, `unsupported` for what no
+/// config.json says.
+pub(super) fn config(
+    m: &Metadata,
+    model: &Model,
+    (names, vocabulary): (&BTreeSet<&str>, Option<usize>),
+    values: &BTreeMap<String, Vec<f32>>,
+) -> Result<Json> {
+    let model_type = model.model_type();
+    let known = KNOWN.iter().find(|(name, ..)| *name == model_type);
+    let mut config = match known.map(|(.., granted)| serde_json::from_str(granted)) {
+        Some(Ok(Json::Object(granted))) => granted,
+        _ => Map::new(),
+    };
+    config.insert("model_type".into(), json!(model_type));
+    if let Some((_, class, _)) = known {
+        config.insert("architectures".into(), json!([class]));
+    }
+    for one in model.family.map_or(&[][..], |f| f.granted) {
+        match one.value {
+            Taken::True => _ = config.insert(one.from.into(), json!(true)),
+            Taken::NotTrue => _ = config.insert(one.from.into(), json!(false)),
+            Taken::Count(n) => _ = config.insert(one.from.into(), json!(n)),
+            Taken::Nothing => {}
+        }
+    }
+    // What other tools compute in; nothing that runs here asks for it.
+    config.insert("torch_dtype".into(), json!("bfloat16"));
+    sizes(&mut config, m, model)?;
+    own_keys(&mut config, m, model)?;
+    if let Some(rows) = vocabulary {
+        config.insert("vocab_size".into(), json!(rows));
+    }
+    let tied = !names.contains("output.weight");
+    config.insert("tie_word_embeddings".into(), json!(tied));
+    by_tensors(&mut config, model, names);
+    import_rope::set(&mut config, m, model, values)?;
+    for word in ["bos", "eos"] {
+        if let Some(id) = m.index(&format!("tokenizer.ggml.{word}_token_id"))? {
+            config.insert(format!("{word}_token_id"), json!(id));
+        }
+    }
+    Ok(Json::Object(config))
+}
+
+/// Keys that all families have.
+fn sizes(config: &mut Map<String, Json>, m: &Metadata, model: &Model) -> Result<()> {
+    let own = |name: &str| format!("{}.{name}", model.arch);
+    config.insert("num_hidden_layers".into(), json!(model.layers));
+    for (name, to, is_float) in KEYS {
+        let value = if *is_float {
+            m.float(&own(name))?.map(|v| json!(short(v)))
+        } else {
+            uniform(m, &own(name), model.layers)?.map(|v| json!(v))
+        };
+        match value {
+            Some(value) => _ = config.insert(to[0].into(), value),
+            // Its own default, or as many as there are heads.
+            None if *is_float || to.len() > 1 || model.family.is_none() => {}
+            None => return Err(bad(format!("{} is missing", own(name)))),
+        }
+    }
+    for (name, to) in OPTIONAL {
+        let Some(value) = uniform(m, &own(name), model.layers)?.filter(|v| *v > 0) else {
+            continue;
+        };
+        let key = if to[0] == EXPERTS[0] {
+            experts_key(model)
+        } else {
+            to[0]
+        };
+        // The first of several keys with one name in config.json counts.
+        config.entry(key).or_insert_with(|| json!(value));
+    }
+    // Families differ in what a missing width means.
+    if model.head_dim > 0 {
+        config.entry("head_dim").or_insert(json!(model.head_dim));
+    }
+    Ok(())
+}
+
+/// Under which of its names the config has the number of experts.
+fn experts_key(model: &Model) -> &'static str {
+    let key = match model.model_type() {
+        "mixtral" => 0,
+        name if name.starts_with("deepseek") => 2,
+        _ => 1,
+    };
+    EXPERTS[key]
+}
+
+/// The family's own keys, and what follows from others.
+fn own_keys(config: &mut Map<String, Json>, m: &Metadata, model: &Model) -> Result<()> {
+    let keys = model.family.map_or(&[][..], |f| f.keys);
+    for key in keys {
+        if let Some(value) = own_value(key, m, model)? {
+            config.insert(key.from.into(), value);
+        }
+    }
+    for key in keys {
+        // The other part of a sum is known now.
+        let name = format!("{}.{}", model.arch, key.name);
+        if let (KeyKind::CountPlus(other), Some(sum)) = (key.kind, m.index(&name)?) {
+            let part = config.get(other).and_then(Json::as_u64).unwrap_or(0);
+            config.insert(key.from.into(), json!(sum.saturating_sub(part)));
+            // To transformers a head is what turns.
+            config.insert("head_dim".into(), json!(part));
+        }
+    }
+    if model.arch.starts_with("gemma") {
+        let width = match config
+            .get("hidden_size")
+            .zip(config.get("num_attention_heads"))
+        {
+            Some((hidden, heads)) if LARGE_GEMMAS.contains(&(&*model.arch, model.layers)) => {
+                let of = |v: &Json| v.as_u64().unwrap_or(1).max(1);
+                of(hidden) / of(heads)
+            }
+            _ => model.head_dim as u64,
+        };
+        config.insert("query_pre_attn_scalar".into(), json!(width));
+    }
+    Ok(())
+}
+
+/// What a family's key says, as its member of config.json has it.
+fn own_value(key: &Key, m: &Metadata, model: &Model) -> Result<Option<Json>> {
+    let name = format!("{}.{}", model.arch, key.name);
+    Ok(match key.kind {
+        KeyKind::Count | KeyKind::CountOr(_) | KeyKind::MaybeCount => {
+            let value = m.index(&name)?;
+            let null = value == Some(0) && NULL_FOR_ZERO.contains(&key.from);
+            value.map(|v| if null { Json::Null } else { json!(v) })
+        }
+        KeyKind::MaybeFloat => m.float(&name)?.map(|v| json!(short(v))),
+        KeyKind::MaybeFlag => m.bool(&name)?.map(|v| json!(v)),
+        KeyKind::Windows => windows(m, &name, model.layers)?,
+        // These are read where the rotary embedding is, or are no value of config.json.
+        KeyKind::CountPlus(_)
+        | KeyKind::HeadDim
+        | KeyKind::RotaryDim
+        | KeyKind::Sections
+        | KeyKind::Always(_) => None,
+    })
+}
+
+/// Which layers look at a window only: a flag for each.
+fn windows(m: &Metadata, name: &str, layers: usize) -> Result<Option<Json>> {
+    let Some(Value::Array(Array::Bool(flags))) = m.get(name) else {
+        return Ok(None);
+    };
+    if flags.len() != layers {
+        let what = format!("{name} has {} values for {layers} layers", flags.len());
+        return Err(Error::new(Code::Metadata, what).at("the metadata"));
+    }
+    let kind = |sliding: &bool| {
+        if *sliding {
+            "sliding_attention"
+        } else {
+            "full_attention"
+        }
+    };
+    Ok(Some(flags.iter().map(kind).collect()))
+}
+
+/// What only the tensors tell: biases, and which blocks have experts.
+fn by_tensors(config: &mut Map<String, Json>, model: &Model, names: &BTreeSet<&str>) {
+    for (key, part) in [
+        ("attention_bias", "attn_q.bias"),
+        ("mlp_bias", "ffn_up.bias"),
+    ] {
+        let there = names.contains(&*format!("blk.0.{part}"));
+        config.insert(key.into(), json!(there));
+    }
+    if model.experts > 0 && model.arch.starts_with("qwen") {
+        let dense = |layer: &usize| !names.contains(&*format!("blk.{layer}.ffn_gate_inp.weight"));
+        let dense: Vec<_> = (0..model.layers).filter(dense).collect();
+        if !dense.is_empty() {
+            config.insert("mlp_only_layers".into(), json!(dense));
+        }
+    }
+}

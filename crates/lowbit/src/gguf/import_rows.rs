@@ -1,0 +1,123 @@
+//! Rows of a GGUF tensor as the checkpoint had them: in its order, with its offset, as its floats.
+
+use super::tensors::Change;
+use super::types::Type;
+use crate::error::{Code, Error, Result};
+use crate::tensor::{Dtype, bytes_from_f32, f32_from};
+
+/// What is done to rows on their way out of a file.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Restore {
+    /// Type in the file.
+    pub ty: &'static Type,
+    /// Values of a row.
+    pub cols: usize,
+    /// What was done when the file was written.
+    pub change: Change,
+    /// Floats that rows are decoded to; none: they stay as they are stored.
+    pub to: Option<Dtype>,
+}
+
+impl Restore {
+    /// The type that a tensor has in the checkpoint, and how it gets it; none when its bytes are
+    /// the checkpoint's already.
+    ///
+    /// `block` when rows are no whole blocks.
+    pub fn of(
+        ty: &'static Type,
+        shape: &[usize],
+        change: Change,
+        floats: Option<Dtype>,
+    ) -> Result<(Dtype, Option<Self>)> {
+        let own = ty.dtype();
+        let blocks = matches!(own, Dtype::Blocks(_));
+        let cols = match (shape, change) {
+            // The rows of a bias are its values.
+            ([_], Change::Permute(_)) | ([], _) => 1,
+            (all, _) => all[all.len() - 1],
+        };
+        ty.row_bytes(cols)?;
+        let rows = shape.first().copied().unwrap_or(1);
+        if let Change::Permute(height) = change
+            && (height < 2 || !height.is_multiple_of(2) || !rows.is_multiple_of(height))
+        {
+            let what = format!("{rows} rows are no heads of {height}");
+            return Err(Error::new(Code::Shape, what));
+        }
+        let to = match change {
+            // Blocks hold no other numbers than their own.
+            Change::Add(_) if blocks => Some(floats.unwrap_or(Dtype::F32)),
+            _ => floats.filter(|_| blocks),
+        };
+        let restore = Self {
+            ty,
+            cols,
+            change,
+            to,
+        };
+        let idle = to.is_none() && change == Change::None;
+        Ok((to.unwrap_or(own), (!idle).then_some(restore)))
+    }
+
+    /// Bytes of a row in the file, and in the checkpoint.
+    pub fn row_bytes(&self) -> Result<(usize, usize)> {
+        let stored = self.ty.row_bytes(self.cols)?;
+        Ok((
+            stored,
+            self.to.map_or(stored, |to| self.cols * to.bits() / 8),
+        ))
+    }
+}
+
+/// Restores some rows, as many as `stored` holds, in whole multiples of `change.granule()`.
+///
+/// Rows that are only put into another order keep their blocks bit for bit. `shape` when the bytes
+/// are no whole granules, `qparam` when the wanted floats cannot hold a value, else the codes of
+/// `decode`.
+pub fn rows(restore: &Restore, stored: Vec<u8>) -> Result<Vec<u8>> {
+    let (row, _) = restore.row_bytes()?;
+    if row == 0 || !stored.len().is_multiple_of(row) {
+        let what = format!("{} bytes are no whole rows of {row}", stored.len());
+        return Err(Error::new(Code::Shape, what));
+    }
+    let stored = match restore.change {
+        Change::Permute(height) => reordered(&stored, row, height)?,
+        Change::None | Change::Add(_) => stored,
+    };
+    let own = restore.ty.dtype();
+    let offset = match restore.change {
+        Change::Add(offset) => offset,
+        _ => 0.0,
+    };
+    let Some(to) = restore.to.or((offset != 0.0).then_some(own)) else {
+        return Ok(stored);
+    };
+    let mut values = vec![0.0; stored.len() / row * restore.cols];
+    f32_from(own, &stored, &mut values)?;
+    for value in &mut values {
+        *value -= offset;
+    }
+    let bytes = bytes_from_f32(to, &values)?;
+    if to == Dtype::F16 && values.iter().any(|v| v.abs() > 65504.0) {
+        let what = format!("a value of {} does not fit F16", restore.ty.name);
+        return Err(Error::new(Code::Qparam, what));
+    }
+    Ok(bytes)
+}
+
+/// Row `2i + half` of a head becomes row `half · d/2 + i`: what `Change::undo` does to floats.
+fn reordered(stored: &[u8], row: usize, height: usize) -> Result<Vec<u8>> {
+    let count = stored.len() / row;
+    if height < 2 || !height.is_multiple_of(2) || !count.is_multiple_of(height) {
+        let what = format!("{count} rows are no heads of {height} rows in pairs");
+        return Err(Error::new(Code::Shape, what));
+    }
+    let pairs = height / 2;
+    let mut out = Vec::with_capacity(stored.len());
+    for at in 0..count {
+        let (head, at) = (at / height, at % height);
+        let from = head * height + 2 * (at % pairs) + at / pairs;
+        out.extend_from_slice(&stored[from * row..][..row]);
+    }
+    Ok(out)
+}

@@ -1,0 +1,77 @@
+//! Layer norm with a bias: `y_j = (x_j − μ) · w_j / √(σ² + ε) + b_j` (Ba et al., 2016).
+//!
+//! Rows of `weight.len()` values lie one after the other, in place. The mean is taken first and the
+//! variance of what is left, so that a mean far from zero costs no digits of the variance.
+//! Bound: `|y − ref| ≤ (log₂ n + 8) · ε · (max|x| · |w_j| / √(σ² + ε) + |b_j|)` with f32's ε.
+
+mod scalar;
+mod simd;
+
+use crate::cpu::Cpu;
+
+/// Values above which work is spread over threads.
+const PARALLEL_FROM: usize = 1 << 16;
+
+/// Norms every row of `x [rows, weight.len()]`, in place.
+pub fn layer_norm(cpu: &Cpu, x: &mut [f32], weight: &[f32], bias: &[f32], eps: f32) {
+    assert_eq!(weight.len(), bias.len(), "one bias per weight");
+    assert!(
+        x.len().is_multiple_of(weight.len()),
+        "whole rows of {} values",
+        weight.len()
+    );
+    let rows = (PARALLEL_FROM / 4).div_ceil(weight.len());
+    let parallel = x.len() >= PARALLEL_FROM;
+    cpu.run_chunks(x, rows * weight.len(), parallel, |_, rows| {
+        simd::layer_norm(cpu.isa, rows, weight, bias, eps);
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::testing::{each_isa, random};
+
+    #[test]
+    fn every_isa_is_within_the_bound() {
+        for cpu in each_isa() {
+            for (n, shift) in [
+                (1, 0.0),
+                (2, 1.0),
+                (7, 0.0),
+                (64, 9.0),
+                (257, -3.0),
+                (1031, 0.5),
+            ] {
+                let mut x = random(n as u64, 3 * n, 2.0);
+                x.iter_mut().for_each(|v| *v += shift);
+                let (weight, bias) = (random(7, n, 1.0), random(8, n, 1.0));
+                let (mut got, mut want) = (x.clone(), x.clone());
+                layer_norm(&cpu, &mut got, &weight, &bias, 1e-12);
+                scalar::layer_norm(&mut want, &weight, &bias, 1e-12);
+                for (row, x) in x.chunks(n).enumerate() {
+                    let mean = x.iter().map(|v| f64::from(*v)).sum::<f64>() / n as f64;
+                    let squares = x.iter().map(|v| (f64::from(*v) - mean).powi(2));
+                    let spread = (squares.sum::<f64>() / n as f64 + 1e-12).sqrt() as f32;
+                    let widest = x.iter().fold(0.0f32, |a, v| a.max(v.abs()));
+                    for j in 0..n {
+                        let size = widest * weight[j].abs() / spread + bias[j].abs();
+                        let bound = ((n as f32).log2() + 8.0) * f32::EPSILON * size;
+                        let (g, w) = (got[row * n + j], want[row * n + j]);
+                        assert!((g - w).abs() <= bound, "{cpu:?} n={n}: {g} for {w}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn equal_values_become_the_bias_and_nan_is_kept() {
+        for cpu in each_isa() {
+            let mut x = [3.0, 3.0, f32::NAN, 1.0];
+            layer_norm(&cpu, &mut x, &[1.0, 2.0], &[0.5, -0.5], 1e-12);
+            assert_eq!(x[..2], [0.5, -0.5], "{cpu:?}");
+            assert!(x[2].is_nan() && x[3].is_nan(), "{cpu:?}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+import test from 'ava'
+import { join } from 'node:path'
+import { memoryStore } from '../ts/store/memory.ts'
+import { nodeHost } from '../ts/host.node.ts'
+import { NAME, openApi } from './binding.ts'
+import { readFixture, worst } from './fixture.ts'
+import { failsWith, ROOT } from './helpers.ts'
+
+const api = await openApi()
+const place = (name: string): string => join(ROOT, 'models', name)
+const run = { compute: 'f32', device: 'cpu' } as const
+
+for (const name of ['tiny-bert', 'tiny-qwen3-embed']) {
+  test(`${NAME}: ${name} has the vectors of transformers`, async (t) => {
+    const fixture = await readFixture(name)
+    const texts: string[] = JSON.parse(fixture.metadata['texts'] ?? '')
+    const model = await api.load(place(name), run)
+    const vectors = await model.embed(texts)
+    t.is(vectors.length, texts.length)
+    const all = Float32Array.from(vectors.flatMap((vector) => [...vector]))
+    const difference = worst(all, fixture.floats('embeddings'))
+    t.true(difference < 1e-5, `vectors differ by ${difference}`)
+    // Order and company make no difference.
+    const [last] = await model.embed(texts.at(-1) ?? '')
+    t.deepEqual(last, vectors.at(-1))
+    await model.dispose()
+  })
+}
+
+for (const [name, by] of [
+  ['tiny-bert-classify', 'softmax'],
+  ['tiny-roberta-classify', 'sigmoid'],
+  ['tiny-distilbert-classify', 'sigmoid'],
+  ['tiny-qwen3-classify', 'softmax'],
+] as const) {
+  test(`${NAME}: ${name} has the labels of transformers`, async (t) => {
+    const fixture = await readFixture(name)
+    const texts: string[] = JSON.parse(fixture.metadata['texts'] ?? '')
+    const pairs: [string, string][] = JSON.parse(fixture.metadata['pairs'] ?? '')
+    const wanted = fixture.floats('labels')
+    const model = await api.load(place(name), run)
+    t.true(model.info.tasks.includes('classify'))
+    const raw = await model.classify([...texts, ...pairs], { scores: 'none' })
+    const labels = raw[0]?.scores.length ?? 0
+    for (const [i, { label, score, scores }] of raw.entries()) {
+      const own = wanted.subarray(i * labels, (i + 1) * labels)
+      t.true(Math.abs(score - Math.max(...own)) < 1e-4 * Math.max(...wanted.map(Math.abs)))
+      t.deepEqual(scores[0], { label, score })
+    }
+    const [first] = await model.classify(texts)
+    const powers = Array.from(wanted.subarray(0, labels), Math.exp)
+    const sum = powers.reduce((a, b) => a + b, 0)
+    const likeliest = Math.max(...powers)
+    const share = by === 'softmax' ? likeliest / sum : likeliest / (1 + likeliest)
+    t.true(Math.abs((first?.score ?? 0) - share) < 1e-4, `${first?.score} for ${share}`)
+    await model.dispose()
+  })
+}
+
+test(`${NAME}: names of labels are the config's`, async (t) => {
+  const model = await api.load(place('tiny-bert-classify'), run)
+  const [found] = await model.classify('a fox')
+  t.deepEqual(found?.scores.map(({ label }) => label).toSorted(), ['bad', 'good', 'neither'])
+  await model.dispose()
+})
+
+test(`${NAME}: texts that are too long are cut inside their frame, or refused`, async (t) => {
+  const model = await api.load(place('tiny-bert'), run)
+  // 24 tokens are the limit of the files; two are the frame's.
+  const long = Array.from({ length: 30 }, () => 'fox').join(' ')
+  const cut = Array.from({ length: 22 }, () => 'fox').join(' ')
+  t.deepEqual(await model.embed(long), await model.embed(cut))
+  await failsWith(t, 'context', () => model.embed(long, { truncate: false }))
+  await model.dispose()
+  const pairs = await api.load(place('tiny-bert-classify'), run)
+  // 40 positions: three for the frame, the longer text is cut.
+  const shorter = Array.from({ length: 35 }, () => 'fox').join(' ')
+  const [a] = await pairs.classify([['the dog', `${shorter} ${shorter}`]])
+  const [b] = await pairs.classify([['the dog', shorter]])
+  t.deepEqual(a, b)
+  await pairs.dispose()
+})
+
+test(`${NAME}: what a model cannot do is refused by name`, async (t) => {
+  const bert = await api.load(place('tiny-bert'), run)
+  const logits = await failsWith(t, 'unsupported', () => bert.logits(Uint32Array.of(2, 5, 3)))
+  t.regex(logits.message, /no output head/)
+  const next = () => bert.generate('a fox').next()
+  t.regex((await failsWith(t, 'unsupported', next)).message, /no output head/)
+  await failsWith(t, 'unsupported', () => bert.classify('a fox'))
+  await failsWith(t, 'option', () => bert.embed('a fox', { prompt: 'query' }))
+  await bert.dispose()
+  const onGpu = () => api.load(place('tiny-bert'), { device: 'gpu' })
+  t.regex((await failsWith(t, 'unsupported', onGpu)).message, /GPU/)
+})
+
+test(`${NAME}: a module that is not computed is refused by name, when vectors are asked for`, async (t) => {
+  const { store } = await nodeHost.source(place('tiny-bert'))
+  const files = new Map<string, Uint8Array>()
+  for (const name of await store.list()) files.set(name, await store.read(name))
+  const modules = JSON.parse(new TextDecoder().decode(files.get('modules.json')))
+  modules.splice(2, 0, {
+    idx: 2,
+    name: '2',
+    path: '2_Dense',
+    type: 'sentence_transformers.models.Dense',
+  })
+  files.set('modules.json', new TextEncoder().encode(JSON.stringify(modules)))
+  const model = await api.load(memoryStore(files), run)
+  const error = await failsWith(t, 'unsupported', () => model.embed('a fox'))
+  t.regex(error.message, /"Dense"/)
+  await model.dispose()
+})
