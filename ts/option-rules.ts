@@ -8,6 +8,7 @@ import type {
   EmbedOptions,
   EvaluateOptions,
   GenerateOptions,
+  ImatrixOptions,
   LoadOptions,
   QuantizeOptions,
   RunOptions,
@@ -97,6 +98,12 @@ const RULES = {
     scaleDtype: text,
     observer: choice('minmax', 'mse'),
     lora: any,
+    imatrix: text,
+    tensorTypes: any,
+    outputType: text,
+    embeddingType: text,
+    pure: flag,
+    tokenizerPre: text,
     exact: flag,
     threads: run.threads,
     isa: text,
@@ -105,6 +112,18 @@ const RULES = {
     force: flag,
     dryRun: flag,
   } satisfies Rules<ConvertOptions>,
+  imatrix: {
+    ...watching,
+    out: any,
+    calibration: any,
+    samples: integer(1, 1 << 20),
+    length: integer(2, 1 << 20),
+    merge: any,
+    format: choice('gguf', 'dat'),
+    threads: run.threads,
+    isa: text,
+    force: flag,
+  } satisfies Rules<ImatrixOptions>,
   calibrate: {
     ...watching,
     out: any,
@@ -162,6 +181,7 @@ export type OptionsOf =
   | 'quantize'
   | 'convert'
   | 'calibrate'
+  | 'imatrix'
   | 'generate'
   | 'embed'
   | 'classify'

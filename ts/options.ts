@@ -126,13 +126,13 @@ export interface QuantizeOptions extends Watching {
 
 /** Options of `convert`. */
 export interface ConvertOptions extends Watching {
-  /** Folder to write, or a store. */
+  /** Folder to write, a .gguf file, or a store. */
   readonly out: string | Store
-  /** File format, or `float` for plain floats. */
-  readonly format: string
+  /** File format, `float` for plain floats or `gguf`; told by the name of a .gguf file. */
+  readonly format?: string | undefined
   /**
    * Scheme of every quantized layer. Without one each keeps its own, or gets one that holds the
-   * same values; where the format has none, the call is refused.
+   * same values; where the format has none, the call is refused. For GGUF a mix, default `Q4_K_M`.
    */
   readonly scheme?: string | undefined
   /** Type of the floats of format `float`; the config's own by default. */
@@ -141,6 +141,18 @@ export interface ConvertOptions extends Watching {
   readonly scaleDtype?: string | undefined
   /** How a group's range is chosen where values are rounded. Default `minmax`. */
   readonly observer?: 'minmax' | 'mse' | undefined
+  /** GGUF: an importance matrix, of lowbit or llama.cpp. */
+  readonly imatrix?: string | undefined
+  /** GGUF: types of tensors by pattern, the first that matches: `[['ffn_down', 'Q6_K']]`. */
+  readonly tensorTypes?: readonly (readonly [string, string])[] | undefined
+  /** GGUF: type of the head. */
+  readonly outputType?: string | undefined
+  /** GGUF: type of the token embedding. */
+  readonly embeddingType?: string | undefined
+  /** GGUF: the mix's first type for every matrix. Default false. */
+  readonly pure?: boolean | undefined
+  /** GGUF: name of the pre-tokenizer, where it cannot be told from tokenizer.json. */
+  readonly tokenizerPre?: string | undefined
   /** A LoRA adapter to merge: a folder or address with `adapter_config.json`, or a store. */
   readonly lora?: string | Store | undefined
   /** Refuse whatever would change a value. Default false. */
@@ -157,6 +169,28 @@ export interface ConvertOptions extends Watching {
   readonly force?: boolean | undefined
   /** Stop at the plan and write nothing. Default false. */
   readonly dryRun?: boolean | undefined
+}
+
+/** Options of `imatrix`. */
+export interface ImatrixOptions extends Watching {
+  /** File to write, or a store that gets `imatrix.gguf`. */
+  readonly out: string | Store
+  /** What to run; the text that ships here by default. */
+  readonly calibration?: CalibrationSource | readonly CalibrationSource[] | undefined
+  /** Samples. Default 128. */
+  readonly samples?: number | undefined
+  /** Tokens of a sample. Default 512. */
+  readonly length?: number | undefined
+  /** Files to add to what is collected, or to one another. */
+  readonly merge?: readonly string[] | undefined
+  /** Format of the file; by its name, `dat` or else `gguf`. */
+  readonly format?: 'gguf' | 'dat' | undefined
+  /** CPU threads; all by default. */
+  readonly threads?: number | undefined
+  /** Instruction set; the best of this machine by default. */
+  readonly isa?: string | undefined
+  /** Replace a file that is already there. Default false. */
+  readonly force?: boolean | undefined
 }
 
 /** Options of `calibrate`. */

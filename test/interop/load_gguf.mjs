@@ -35,8 +35,8 @@ async function prompts(path) {
   const names = Object.keys(header).filter((name) => /(^|\.)tokens$/.test(name))
   return names.map((name) => {
     const tokens = Array.from(new BigInt64Array(data(name)), Number)
-    const logits = new Float32Array(data(name.replace(/tokens$/, 'logits')))
-    return { tokens, logits }
+    const wanted = new Float32Array(data(name.replace(/tokens$/, 'logits')))
+    return { tokens, wanted }
   })
 }
 
@@ -68,7 +68,7 @@ async function main() {
   const llama = await getLlama({ gpu: false, build: 'never', logLevel: 'warn' })
   const loaded = await llama.loadModel({ modelPath: resolve(model) })
   const all = { kl: 0, off: 0, same: 0, tokens: 0 }
-  for (const { tokens, logits: wanted } of await prompts(logits)) {
+  for (const { tokens, wanted } of await prompts(logits)) {
     const context = await loaded.createContext({ contextSize: Math.max(tokens.length + 8, 64) })
     const sequence = context.getSequence()
     const next = { probabilities: true, options: { temperature: 1, topK: 0, topP: 1, minP: 0 } }

@@ -1,24 +1,36 @@
 /** `lowbit convert`: from one format to another. */
 import { type Command, Option } from 'commander'
+import { MIXES } from '../convert/gguf.ts'
+import { LowbitError, quote } from '../error.ts'
 import type { ConvertOptions } from '../options.ts'
 import { type Context, integer, printJson, type Register, size, MODEL } from './command.ts'
 import { doneText, planText } from './convert-text.ts'
 
+/** Flags that are for GGUF only. */
+export interface GgufFlags extends Pick<ConvertOptions, 'imatrix' | 'pure' | 'tokenizerPre'> {
+  readonly tensorType?: readonly string[] | undefined
+  readonly outputTensorType?: string | undefined
+  readonly tokenEmbeddingType?: string | undefined
+}
+
 /** Flags of the command, as commander names them. */
-interface Flags extends Pick<
-  ConvertOptions,
-  | 'format'
-  | 'scheme'
-  | 'dtype'
-  | 'scaleDtype'
-  | 'observer'
-  | 'exact'
-  | 'threads'
-  | 'isa'
-  | 'fresh'
-  | 'force'
-  | 'dryRun'
-> {
+interface Flags
+  extends
+    GgufFlags,
+    Pick<
+      ConvertOptions,
+      | 'format'
+      | 'scheme'
+      | 'dtype'
+      | 'scaleDtype'
+      | 'observer'
+      | 'exact'
+      | 'threads'
+      | 'isa'
+      | 'fresh'
+      | 'force'
+      | 'dryRun'
+    > {
   readonly out: string
   readonly lora?: string
   readonly maxShardSize?: number
@@ -32,10 +44,13 @@ Examples:
   lowbit convert ./model-hqq -o ./model-w4 --format compressed-tensors --scheme w4g64
   lowbit convert ./model-w8 -o ./model-float --format float --dtype bf16
   lowbit convert ./model -o ./merged --format float --lora ./adapter
+  lowbit convert ./model -o model.gguf --scheme Q4_K_M --imatrix model.imatrix.gguf
+  lowbit convert ./model -o model.gguf --scheme Q4_K_S --tensor-type 'ffn_down=Q6_K'
   lowbit convert ./model-gptq -o ./model-awq --format awq --dry-run
 
 A layer whose values the format holds as they are is exact, and the plan says so; others are rounded
-to the --scheme that is asked for. To make a model of floats smaller, use lowbit quantize.`
+to the --scheme that is asked for. To make a model of floats smaller, use lowbit quantize.
+Schemes of GGUF: ${MIXES.join(' ')}.`
 
 /** Adds the command. */
 export const registerConvert: Register = (program, context) => {
@@ -43,10 +58,11 @@ export const registerConvert: Register = (program, context) => {
     .command('convert')
     .description('Take a checkpoint from one format to another, or merge a LoRA adapter')
     .argument('<model>', MODEL)
-    .requiredOption('-o, --out <folder>', 'where the result goes')
-    .requiredOption('--format <name>', 'a format of lowbit quantize, or float')
+    .requiredOption('-o, --out <folder>', 'where the result goes, or a .gguf file')
+    .option('--format <name>', 'a format of lowbit quantize, float or gguf')
     .option('--scheme <scheme>', 'scheme of every quantized layer, as w4g128 (its own)')
   addValues(command)
+  addGguf(command)
   addRun(command)
   command.addHelpText('after', EXAMPLES)
   command.action((model: string, flags: Flags) => convert(context, model, flags))
@@ -67,6 +83,18 @@ function addValues(command: Command): void {
     .option('--lora <adapter>', 'merge a LoRA adapter, as PEFT saves it')
 }
 
+/** Flags that are for GGUF only, named as in llama.cpp. */
+export function addGguf(command: Command): void {
+  command
+    .optionsGroup('GGUF:')
+    .option('--imatrix <file>', 'importance matrix, of lowbit imatrix or llama.cpp')
+    .option('--tensor-type <pattern=type...>', 'types of some tensors, by their names in GGUF')
+    .option('--output-tensor-type <type>', 'type of the head')
+    .option('--token-embedding-type <type>', 'type of the token embedding')
+    .option('--pure', "the scheme's first type for every matrix")
+    .option('--tokenizer-pre <name>', 'name of the pre-tokenizer, where it is not known')
+}
+
 function addRun(command: Command): void {
   command
     .optionsGroup('The run:')
@@ -81,15 +109,47 @@ function addRun(command: Command): void {
 }
 
 async function convert(context: Context, model: string, flags: Flags): Promise<void> {
-  const { json, resume: _, maxShardSize, ...same } = flags
-  const api = await context.api()
-  const report = await api.convert(model, {
+  const { json, resume: _, ...options } = flags
+  return runConvert(context, model, optionsOf(options), json ?? false)
+}
+
+/** Flags as options of the call. */
+export function optionsOf(
+  flags: ConvertOptions & GgufFlags & { readonly maxShardSize?: number | undefined },
+): ConvertOptions {
+  const { maxShardSize, tensorType, outputTensorType, tokenEmbeddingType, ...same } = flags
+  return {
     ...same,
     maxShardBytes: maxShardSize,
+    tensorTypes: tensorType?.map(pairOf),
+    outputType: outputTensorType,
+    embeddingType: tokenEmbeddingType,
+  }
+}
+
+/** Converts and prints what became of it. */
+export async function runConvert(
+  context: Context,
+  model: string,
+  options: ConvertOptions,
+  json: boolean,
+): Promise<void> {
+  const api = await context.api()
+  const report = await api.convert(model, {
+    ...options,
     signal: context.signal,
     onProgress: context.terminal.progress,
   })
   if (json) return printJson(context, report)
   for (const note of report.notes) context.terminal.note(note)
   context.terminal.out(report.dryRun ? planText(report) : doneText(report))
+}
+
+/** `ffn_(up|gate)=Q6_K`: an expression may hold an equals sign, a type cannot. */
+function pairOf(text: string): readonly [string, string] {
+  const at = text.lastIndexOf('=')
+  if (at > 0) return [text.slice(0, at), text.slice(at + 1)]
+  throw new LowbitError('option', `--tensor-type is ${quote(text)}`, {
+    remedy: "write a pattern and a type, as in 'ffn_down=Q6_K'",
+  })
 }

@@ -1,38 +1,44 @@
 /** `lowbit quantize`: make a checkpoint smaller. */
 import { type Command, Option } from 'commander'
+import { isGgufFile } from '../convert/gguf.ts'
+import { LowbitError } from '../error.ts'
 import type { QuantizeOptions } from '../options.ts'
 import { type Context, integer, number, printJson, type Register, size, MODEL } from './command.ts'
+import { addGguf, type GgufFlags, optionsOf, runConvert } from './convert.ts'
 import { doneText, planText } from './quantize-text.ts'
 
 /** Flags of the command, as commander names them. */
-interface Flags extends Pick<
-  QuantizeOptions,
-  | 'recipe'
-  | 'method'
-  | 'scheme'
-  | 'format'
-  | 'samples'
-  | 'length'
-  | 'targetBpw'
-  | 'prune'
-  | 'observer'
-  | 'actOrder'
-  | 'trueSequential'
-  | 'strict'
-  | 'allowNonfinite'
-  | 'damp'
-  | 'block'
-  | 'refine'
-  | 'scaleDtype'
-  | 'seed'
-  | 'device'
-  | 'compute'
-  | 'threads'
-  | 'isa'
-  | 'fresh'
-  | 'force'
-  | 'dryRun'
-> {
+interface Flags
+  extends
+    Pick<
+      QuantizeOptions,
+      | 'recipe'
+      | 'method'
+      | 'scheme'
+      | 'format'
+      | 'samples'
+      | 'length'
+      | 'targetBpw'
+      | 'prune'
+      | 'observer'
+      | 'actOrder'
+      | 'trueSequential'
+      | 'strict'
+      | 'allowNonfinite'
+      | 'damp'
+      | 'block'
+      | 'refine'
+      | 'scaleDtype'
+      | 'seed'
+      | 'device'
+      | 'compute'
+      | 'threads'
+      | 'isa'
+      | 'fresh'
+      | 'force'
+      | 'dryRun'
+    >,
+    GgufFlags {
   readonly out: string
   readonly calibration?: readonly string[]
   readonly ignore?: readonly string[]
@@ -55,6 +61,7 @@ Examples:
   lowbit quantize ./model -o ./model-w8 --method rtn --scheme w8
   lowbit quantize ./model -o ./mixed --layers 're:.*down_proj=w8g128' --dry-run
   lowbit quantize ./model -o ./mixed --target-bpw 4.25
+  lowbit quantize ./model -o model.gguf --scheme Q4_K_M --imatrix model.imatrix.gguf
 
 lowbit recipes lists the recipes. Every output holds the recipe.yaml that makes it again.
 An unfinished run is gone on with when the same command is given again.`
@@ -69,10 +76,11 @@ export const registerQuantize: Register = (program, context) => {
         'compressed-tensors, calibrated on a public-domain text that ships with the package.',
     )
     .argument('<model>', MODEL)
-    .requiredOption('-o, --out <folder>', 'folder to write')
+    .requiredOption('-o, --out <folder>', 'folder to write, or a .gguf file')
   addWhat(command)
   addCalibration(command)
   addRounding(command)
+  addGguf(command)
   addRun(command)
   command
     .addHelpText('after', EXAMPLES)
@@ -152,7 +160,53 @@ function addRun(command: Command): void {
     .option('--json', 'print the report as JSON')
 }
 
+/** Flags that say how GGUF is written; others are of calibrated methods. */
+const OF_GGUF: ReadonlySet<string> = new Set([
+  'out',
+  'scheme',
+  'format',
+  'method',
+  'allExperts',
+  'threads',
+  'isa',
+  'maxShardSize',
+  'resume',
+  'fresh',
+  'force',
+  'dryRun',
+  'json',
+  'imatrix',
+  'tensorType',
+  'outputTensorType',
+  'tokenEmbeddingType',
+  'pure',
+  'tokenizerPre',
+])
+
+/** GGUF is rounded to nearest by its own encoders: the same as `lowbit convert`. */
+function toGguf(context: Context, model: string, flags: Flags): Promise<void> {
+  const { json = false, method = 'rtn', out, scheme, maxShardSize } = flags
+  const odd = Object.keys(flags).find((name) => !OF_GGUF.has(name))
+  if (odd !== undefined || method !== 'rtn') {
+    const name = odd ?? `method ${method}`
+    throw new LowbitError('option', `GGUF is rounded to nearest and takes no ${name}`, {
+      remedy: 'quantize to another format, or give an --imatrix',
+    })
+  }
+  const { threads, isa, fresh, force, dryRun, imatrix, pure, tokenizerPre } = flags
+  const { tensorType, outputTensorType, tokenEmbeddingType } = flags
+  const run = { threads, isa, maxShardSize, fresh, force, dryRun }
+  const own = { imatrix, pure, tokenizerPre, tensorType, outputTensorType, tokenEmbeddingType }
+  return runConvert(
+    context,
+    model,
+    optionsOf({ out, scheme, format: 'gguf', ...run, ...own }),
+    json,
+  )
+}
+
 async function quantize(context: Context, model: string, flags: Flags): Promise<void> {
+  if (flags.format === 'gguf' || isGgufFile(flags.out)) return toGguf(context, model, flags)
   const { json, resume: _, maxShardSize, layers, sparsity, allExperts, ...same } = flags
   const api = await context.api()
   const report = await api.quantize(model, {

@@ -1,7 +1,8 @@
 /** One conversion from a source to a finished folder. */
 import type { Binding } from '../binding.ts'
+import type { Json } from '../bytes.ts'
 import { type Checkpoint, openCheckpoint } from '../checkpoint.ts'
-import { errorFrom, LowbitError } from '../error.ts'
+import { errorFrom } from '../error.ts'
 import { type Host, type Output, type Source, storeOutput } from '../host.ts'
 import { modelName } from '../hub/name.ts'
 import { checkOptions } from '../option-rules.ts'
@@ -16,6 +17,7 @@ import { memoryStore } from '../store/memory.ts'
 import { readOptional, type Store } from '../store/store.ts'
 import { type Adapter, openAdapter } from './adapter.ts'
 import { cardText } from './card.ts'
+import { formatOf, ggufParts } from './gguf.ts'
 import type { ConvertPlan, ConvertReport, CoreConvertPlan, CoreConvertReport } from './report.ts'
 import { jobText, planFrom, reader } from './request.ts'
 
@@ -29,11 +31,16 @@ interface World {
   readonly host: Host
 }
 
+/** Options whose format is known. */
+type Formatted = ConvertOptions & { readonly format: string }
+
 /** One call, with everything that does not change during it. */
 interface Run extends World {
-  readonly options: ConvertOptions
+  readonly options: Formatted
   readonly checkpoint: Checkpoint
   readonly adapter: Adapter | undefined
+  /** What a GGUF file holds beside tensors. */
+  readonly gguf: Json | undefined
   readonly plan: CoreConvertPlan
   readonly gauge: Gauge
 }
@@ -46,13 +53,8 @@ export async function convertModel(
   lora: Source | undefined,
 ): Promise<ConvertReport> {
   checkOptions('convert', options)
-  if (options.format === undefined) {
-    throw new LowbitError('option', 'convert needs a format', {
-      remedy: 'as in format: gptq, or float for plain floats',
-    })
-  }
   const begun = performance.now()
-  const run = await prepare(world, source, options, lora)
+  const run = await prepare(world, source, { ...options, format: formatOf(options) }, lora)
   const { report, resumed, files } = options.dryRun ? nothing() : await write(run)
   const { checkpoint, adapter, plan } = run
   return {
@@ -75,15 +77,24 @@ export async function convertModel(
 async function prepare(
   world: World,
   source: Source,
-  options: ConvertOptions,
+  options: Formatted,
   lora: Source | undefined,
 ): Promise<Run> {
   const { binding, host } = world
   const checkpoint = await openCheckpoint(binding, source)
   const adapter = lora && (await openAdapter(binding, lora))
-  const text = jobText(checkpoint, { options, adapter, threads: host.threads, journal: [] })
+  const gguf = options.format === 'gguf' ? await ggufParts(host, checkpoint, options) : undefined
+  const text = jobText(checkpoint, { options, adapter, gguf, threads: host.threads, journal: [] })
   const plan = await planFrom(binding, text, checkpoint.place)
-  return { ...world, options, checkpoint, adapter, plan, gauge: gauge(meter(options), host.memory) }
+  return {
+    ...world,
+    options,
+    checkpoint,
+    adapter,
+    gguf,
+    plan,
+    gauge: gauge(meter(options), host.memory),
+  }
 }
 
 interface Done {
@@ -136,7 +147,9 @@ async function write(run: Run): Promise<Done> {
 async function fill(run: Run, output: Output): Promise<Done> {
   const { checkpoint, plan, options } = run
   const journal = await output.journal.lines()
-  const copies = await filesToCopy(checkpoint.store, WRITTEN)
+  // A format that keeps its own metadata is all in its files.
+  const alone = plan.config === null
+  const copies = alone ? [] : await filesToCopy(checkpoint.store, WRITTEN)
   // A resumed run has taken most of its space already.
   if (journal.length === 0) {
     await output.clear()
@@ -147,7 +160,7 @@ async function fill(run: Run, output: Output): Promise<Done> {
   const { store } = output
   const watch = { report: run.gauge.report, signal: options.signal }
   await copyFiles(checkpoint.store, store, copies, watch)
-  await writeTexts(run, store, report)
+  if (!alone) await writeTexts(run, store, report)
   const files = await checkOutput({ ...run, ...watch, store, core: report })
   return { report, resumed: journal.length > 0, files }
 }
@@ -158,8 +171,8 @@ async function runJob(
   output: Output,
   journal: readonly string[],
 ): Promise<CoreConvertReport> {
-  const { binding, checkpoint, adapter, plan, options, host } = run
-  const text = jobText(checkpoint, { options, adapter, threads: host.threads, journal })
+  const { binding, checkpoint, adapter, gguf, plan, options, host } = run
+  const text = jobText(checkpoint, { options, adapter, gguf, threads: host.threads, journal })
   const job = await binding.jobOpen(text, new Uint32Array(0)).catch((error: unknown) => {
     throw errorFrom(error, 'internal')
   })

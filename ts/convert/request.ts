@@ -1,5 +1,6 @@
 /** A conversion as the core is asked for it. */
 import type { Binding } from '../binding.ts'
+import type { Json } from '../bytes.ts'
 import { type Checkpoint, readTensor, requestText, type TensorPlace } from '../checkpoint.ts'
 import { errorFrom } from '../error.ts'
 import type { ConvertOptions } from '../options.ts'
@@ -14,18 +15,21 @@ const PREFIX = 'adapter:'
 export interface RequestParts {
   readonly options: ConvertOptions
   readonly adapter: Adapter | undefined
+  /** What a GGUF file holds beside tensors. */
+  readonly gguf: Json | undefined
   readonly threads: number
   readonly journal: readonly string[]
 }
 
 /** JSON for `Binding.plan` and `Binding.jobOpen`. */
 export function jobText(checkpoint: Checkpoint, parts: RequestParts): string {
-  const { options, adapter, journal } = parts
+  const { options, adapter, gguf, journal } = parts
   const { format, scheme, dtype, scaleDtype, observer, exact, isa, maxShardBytes } = options
   return requestText(checkpoint, {
     kind: 'convert',
     options: { format, scheme, dtype, scaleDtype, observer, exact },
     adapter: adapter && { config: adapter.config, tensors: entries(adapter.tensors) },
+    gguf,
     journal,
     threads: options.threads ?? parts.threads,
     isa,

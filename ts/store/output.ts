@@ -8,6 +8,7 @@
  * out.partial/journal.jsonl  what is durable
  * out.partial/lock           who works on it
  * ```
+ * An output that is named as a .gguf file becomes that file, or its splits, in the same folder.
  */
 import * as nodeFs from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
@@ -45,7 +46,8 @@ export async function fsOutput(
     async publish() {
       try {
         await syncFolder(fs, model)
-        await replace(fs, model, place)
+        if (isFile(place)) await moveAll(fs, model, dirname(place))
+        else await replace(fs, model, place)
         await syncFolder(fs, dirname(place))
         await fs.rm(partial, { recursive: true, force: true })
       } catch (error) {
@@ -69,7 +71,37 @@ async function checkPlace(fs: FileSystem, place: string, options: OutputOptions)
   await checkReplaceable(fs, place, options.force)
 }
 
+/** Whether an output is a file and not a folder. */
+function isFile(place: string): boolean {
+  return /\.gguf$/i.test(place)
+}
+
+/** Moves what is in a folder into another. */
+async function moveAll(fs: FileSystem, from: string, to: string): Promise<void> {
+  for (const name of await fs.readdir(from)) await fs.rename(join(from, name), join(to, name))
+}
+
+/** Refuses to write over a file, or over splits of the same name. */
+async function checkFile(fs: FileSystem, place: string, force: boolean): Promise<void> {
+  const stat = await fs.stat(place).catch(() => undefined)
+  if (stat?.isDirectory()) throw refused(place, 'is a folder')
+  const stem = basename(place).replace(/\.gguf$/i, '')
+  const names = await fs.readdir(dirname(place)).catch((): string[] => [])
+  const same = (name: string): boolean =>
+    isFile(name) && name.replace(/(-\d{5}-of-\d{5})?\.gguf$/i, '') === stem
+  const taken = names.find(same)
+  if (taken !== undefined && !force) {
+    throw refused(join(dirname(place), taken), 'exists', 'use --force to replace it')
+  }
+}
+
+/** Whether a file's name says that it is of a model. */
+function isModel(name: string): boolean {
+  return name === 'config.json' || isFile(name)
+}
+
 async function checkReplaceable(fs: FileSystem, place: string, force: boolean): Promise<void> {
+  if (isFile(place)) return checkFile(fs, place, force)
   const stat = await fs.stat(place).catch(() => undefined)
   if (!stat) return
   if (!stat.isDirectory()) throw refused(place, 'is a file')
@@ -77,7 +109,7 @@ async function checkReplaceable(fs: FileSystem, place: string, force: boolean): 
   if (names.length === 0) return
   if (!force) throw refused(place, 'exists and is not empty', 'use --force to replace it')
   // Force is for replacing a model, not for deleting whatever a slip of the hand names.
-  if (!names.includes('config.json')) throw refused(place, 'holds something that is not a model')
+  if (!names.some(isModel)) throw refused(place, 'holds something that is not a model')
 }
 
 /** Where a path that may not exist yet will be. */
