@@ -80,7 +80,8 @@ impl<'a> Planning<'a> {
             Some(quantized) => {
                 let place = |e: Error| e.at(format!("module {:?}", tensor.module()));
                 let remake = self.remake(tensor, quantized).map_err(place)?;
-                let whole = !tensor.is_edited() && remake.planned.how != How::Rounded;
+                let whole = !tensor.is_edited()
+                    && (remake.planned.how != How::Rounded || is_static(&remake.wanted.scheme));
                 let rows = Form::Rows { granule: 1 };
                 self.target.planned.push(remake.planned.clone());
                 (
@@ -175,6 +176,7 @@ impl<'a> Planning<'a> {
             values: Vec::new(),
             rounded: None,
             quality: Quality::default(),
+            input_scale: None,
             outcome: None,
         })
     }
@@ -232,10 +234,9 @@ impl<'a> Planning<'a> {
 
     /// Rounding of inputs is part of what a checkpoint says; a change is told.
     fn check_inputs(&mut self, from: Option<&Scheme>, to: &Scheme, how: How) -> Result<()> {
-        let is_static = to.activations.is_some_and(|a| !a.dynamic);
-        let rounded = matches!(how, How::Rounded | How::Merged);
+        let is_static = is_static(to);
         let differ = match inputs_differ(from, to) {
-            None if is_static && rounded => {
+            None if is_static && how == How::Merged => {
                 Some("a scale for the inputs does not go with changed weights")
             }
             other => other,
@@ -274,4 +275,9 @@ impl<'a> Planning<'a> {
         self.target.bits = self.stored.0 as f64 / self.stored.1.max(1) as f64;
         Ok(self.target)
     }
+}
+
+/// Whether inputs are rounded with a scale from calibration.
+fn is_static(scheme: &Scheme) -> bool {
+    scheme.activations.is_some_and(|a| !a.dynamic)
 }

@@ -35,6 +35,8 @@ pub(super) struct Remake {
     pub(super) values: Vec<f32>,
     pub(super) rounded: Option<QuantizedMatrix>,
     pub(super) quality: Quality,
+    /// The scale of the inputs, which rounding leaves as it is.
+    pub(super) input_scale: Option<f32>,
     /// How it went, when that is known.
     pub(super) outcome: Option<(How, String)>,
 }
@@ -53,6 +55,7 @@ impl Remake {
             Err(why) => {
                 work::check_exact(self.exact, &self.module, How::Rounded, &why)?;
                 self.outcome = Some((How::Rounded, why));
+                self.input_scale = matrix.inputs.and_then(|i| i.scale);
                 let (rows, cols) = (matrix.rows, matrix.cols);
                 let slice = slice_rows(&self.wanted.scheme, rows, cols);
                 for first in (0..rows).step_by(slice) {
@@ -152,6 +155,9 @@ impl Making for Remake {
         let mut pieces = Vec::new();
         if let Some(mut matrix) = self.rounded.take() {
             index_columns(&mut matrix, &self.wanted);
+            if let Some(inputs) = &mut matrix.inputs {
+                inputs.scale = self.input_scale.or(inputs.scale);
+            }
             pieces = self.encode(&matrix, None)?;
         }
         let planned = (self.planned.how, self.planned.why.clone());
