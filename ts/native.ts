@@ -51,12 +51,13 @@ function thrifty(native: InstanceType<Native['Binding']>): Binding {
   const plain = bindingOf((name, args) => Reflect.apply(native[name], native, args))
   return {
     ...plain,
-    jobPoll: async (job, answer) => {
-      const spent = written.get(job) ?? []
+    jobPoll: (job, answer) => {
+      const polled = native.jobPoll(job, answer, written.get(job) ?? [])
       written.delete(job)
-      const polled = await native.jobPoll(job, answer, spent)
-      if (polled.data.length > 0) written.set(job, polled.data)
-      return polled
+      return polled.then((next) => {
+        if (next.data.length > 0) written.set(job, next.data)
+        return next
+      })
     },
     close: (handle) => {
       written.delete(handle)

@@ -4,7 +4,8 @@ Run:  python run_llmcompressor.py METHOD MODEL TEXT --samples 128 --length 512 -
 
 Prints one line of JSON: {"method", "seconds", "threads", "versions"}. Only the call that calibrates
 and rounds is timed; imports, loading the model, tokenizing and saving are not. Weights are widened
-to f32, as lowbit computes in f32.
+to f32, as lowbit computes in f32. Without a GPU its AWQ asks for page-locked memory that there is
+nobody to give; ordinary memory takes its place.
 """
 
 import argparse
@@ -81,6 +82,8 @@ def main():
     logger.remove()
     logging.disable(logging.WARNING)
     torch.set_num_threads(options.threads)
+    if not torch.cuda.is_available():
+        torch.Tensor.pin_memory = lambda tensor, *_: tensor
     model = transformers.AutoModelForCausalLM.from_pretrained(options.model, dtype=torch.float32)
     recipe = recipe_for(options.method, options.scheme)
     # Round-to-nearest looks at no data, and is spared it.

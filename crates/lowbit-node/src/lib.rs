@@ -9,7 +9,10 @@
     reason = "ts/binding.ts documents the functions; napi hands arguments by value"
 )]
 
+mod thread;
+
 use lowbit::port::{Host, Port};
+use lowbit::{Code, Error};
 use napi::bindgen_prelude::{
     ArrayBuffer, Float32Array, JsObjectValue, PromiseRaw, ToNapiValue, TypedArray, Uint8Array,
 };
@@ -17,11 +20,7 @@ use napi::{Env, JsError, Result};
 use napi_derive::napi;
 use std::future::Future;
 use std::sync::Arc;
-
-/// glibc keeps what one thread freed from the next, and each poll may run on another thread: a model's
-/// blocks would lie there several times over.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+use thread::Thread;
 
 #[napi(object)]
 pub struct Polled {
@@ -88,6 +87,7 @@ fn free(arrays: &[TypedArray<'_>]) -> Result<()> {
 #[napi]
 pub struct Binding {
     port: Arc<Port>,
+    jobs: Thread,
 }
 
 #[napi]
@@ -97,11 +97,13 @@ impl Binding {
         clippy::new_without_default,
         reason = "JavaScript has constructors only"
     )]
-    pub fn new() -> Self {
+    pub fn new() -> Result<Self> {
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self {
+        let failed = |e: std::io::Error| napi::Error::from_reason(e.to_string());
+        Ok(Self {
             port: Arc::new(Port::new(Host { threads, gpu: true })),
-        }
+            jobs: Thread::start("lowbit-jobs").map_err(failed)?,
+        })
     }
 
     #[napi]
@@ -186,7 +188,10 @@ impl Binding {
     ) -> Result<PromiseRaw<'e, Polled>> {
         free(&spent)?;
         let (port, answer) = (Arc::clone(&self.port), taken(&answer)?);
-        promise(env, async move { port.job_poll(job, answer) }, Polled::from)
+        let polled = self.jobs.run(move || port.job_poll(job, answer));
+        let lost = || Error::new(Code::Internal, "the thread of jobs has ended");
+        let work = async move { polled.await.unwrap_or_else(|| Err(lost())) };
+        promise(env, work, Polled::from)
     }
 
     #[napi]

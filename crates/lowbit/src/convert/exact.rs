@@ -46,6 +46,7 @@ pub(super) fn refit(matrix: &QuantizedMatrix, wanted: &Wanted) -> Fit<QuantizedM
         Values::Integer(m) => Values::Integer(integer(m, shape, wanted)?),
         Values::Table(m) => Values::Table(table(m, shape, wanted)?),
         Values::Minifloat(m) => Values::Minifloat(minifloat(m, shape, wanted)?),
+        Values::Codebooks(_) => return Err("sums out of codebooks have no other form".into()),
     };
     let scale = matrix.inputs.and_then(|i| i.scale);
     let mut inputs = Inputs::of(&wanted.scheme);
@@ -173,7 +174,7 @@ fn values_of(element: Element) -> Option<&'static [f32; 16]> {
         Element::Nf4 => Some(&NF4),
         Element::Fp4 => Some(&FP4),
         Element::Mxfp4 | Element::Nvfp4 => Some(&E2M1),
-        Element::Int | Element::Fp8 => None,
+        Element::Int | Element::Fp8 | Element::Aqlm => None,
     }
 }
 

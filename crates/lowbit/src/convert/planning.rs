@@ -261,7 +261,9 @@ impl<'a> Planning<'a> {
         self.target.files = Files::new(&self.tensors, shard_bytes)?;
         let assigned: BTreeSet<_> = self.assignment.iter().map(|(m, _)| m.as_str()).collect();
         let mut ignored = source.float_linears(|module| assigned.contains(module));
+        // Encoders have none.
         let head = source.model.as_ref().map(|m| m.arch().head.to_owned());
+        let head = head.filter(|h| !h.is_empty());
         let named = |h: &String| {
             ignored.contains(h) || self.assignment.iter().any(|(module, _)| module == h)
         };

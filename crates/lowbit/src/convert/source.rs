@@ -194,10 +194,10 @@ impl Source {
     /// Modules with matrices that are not `quantized` in the output, as loaders want them named
     /// beside those that are.
     pub fn float_linears(&self, quantized: impl Fn(&str) -> bool) -> Vec<String> {
-        let embed = self.model.as_ref().map(|m| m.arch().embed);
+        let embed = self.model.as_ref().map(|m| m.named(m.arch().embed));
         let is_linear = |t: &&Logical| {
             let matrix = t.shape.len() == 2 && !quantized(t.module());
-            matrix && t.name.ends_with(".weight") && Some(t.module()) != embed
+            matrix && t.name.ends_with(".weight") && Some(t.module()) != embed.as_deref()
         };
         let found = self.tensors.iter().filter(is_linear);
         found.map(|t| t.module().to_owned()).collect()

@@ -108,7 +108,7 @@ fn scale_dtype(written: &Written) -> Option<String> {
     let dtype = match &written.decoded().values {
         Values::Integer(m) => flat(&m.scales),
         Values::Minifloat(m) => Some(m.scales.dtype()),
-        Values::Table(_) => None,
+        Values::Table(_) | Values::Codebooks(_) => None,
     };
     dtype.map(|d| d.name().to_owned())
 }
