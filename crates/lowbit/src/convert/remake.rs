@@ -11,6 +11,7 @@ use super::work;
 use crate::cpu::Cpu;
 use crate::error::{Code, Error, Result};
 use crate::job::nearest::append;
+use crate::job::pace;
 use crate::job::report::quality;
 use crate::layout::Layout;
 use crate::matrix::{QuantizedMatrix, Values};
@@ -18,7 +19,7 @@ use crate::round::gptq::{GptqOptions, Quality};
 use crate::round::observer::Observer;
 use crate::round::{RoundOptions, Weights, hqq, rtn};
 use crate::scheme::{Element, Group, Scheme, ZeroPoint};
-use crate::tensor::Dtype;
+use crate::tensor::{Dtype, Tensor};
 
 /// A matrix under way.
 #[derive(Debug, Clone)]
@@ -122,7 +123,7 @@ impl Remake {
             let back = self.layout.decode(&self.module, scheme, &tensors);
             self.quality = difference(source, &back.map_err(place)?, cpu)?;
         }
-        let piece = |t: crate::tensor::Tensor| Piece {
+        let piece = |t: Tensor| Piece {
             tensor: t.name,
             bytes: t.bytes,
         };
@@ -183,16 +184,16 @@ fn cuts(scheme: &Scheme) -> bool {
 }
 
 fn slice_rows(scheme: &Scheme, rows: usize, cols: usize) -> usize {
-    match cuts(scheme) {
-        true => crate::job::pace::rows_per_slice(cols, Observer::MinMax),
-        false => rows,
+    if cuts(scheme) {
+        return pace::rows_per_slice(cols, Observer::MinMax);
     }
+    rows
 }
 
 /// Squared difference between two matrices, and squared weights of the first.
 fn difference(a: &QuantizedMatrix, b: &QuantizedMatrix, cpu: &Cpu) -> Result<Quality> {
     let mut total = Quality::default();
-    let slice = crate::job::pace::rows_per_slice(a.cols, Observer::MinMax);
+    let slice = pace::rows_per_slice(a.cols, Observer::MinMax);
     for first in (0..a.rows).step_by(slice) {
         let rows = slice.min(a.rows - first);
         let (mut x, mut y) = (vec![0.0; rows * a.cols], vec![0.0; rows * a.cols]);

@@ -11,7 +11,7 @@ use crate::tensor::{Dtype, Tensor};
 use serde_json::{Value, json};
 
 /// The floats that a checkpoint's `up_proj` of the first block stands for.
-fn up_proj(store: &Store) -> Vec<f32> {
+pub(super) fn up_proj(store: &Store) -> Vec<f32> {
     let module = "model.layers.0.mlp.up_proj";
     let tensor = |t: &crate::job::request::TensorEntry| Tensor {
         name: t.name.clone(),
