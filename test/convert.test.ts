@@ -1,11 +1,12 @@
 import test from 'ava'
-import { readFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { LowbitError } from '../ts/error.ts'
 import { type MemoryStore, memoryStore } from '../ts/store/memory.ts'
 import { NAME, openApi } from './binding.ts'
 import { readFixture, worst } from './fixture.ts'
-import { failsWith, NOVELS, type Planned, ROOT, safetensors } from './helpers.ts'
+import { gguf, Q8_0, qwenKeys, qwenTensors } from './gguf-writer.ts'
+import { failsWith, NOVELS, type Planned, ROOT, safetensors, tempFolder } from './helpers.ts'
 
 const api = await openApi()
 const native = NAME === 'node'
@@ -190,6 +191,20 @@ test(`${NAME}: an aborted conversion leaves nothing under the name`, async (t) =
 })
 
 if (native) {
+  test('novels-4m: a GGUF file becomes safetensors with every value of its blocks', async (t) => {
+    const file = join(await tempFolder(t), 'novels.gguf')
+    await writeFile(file, gguf(await qwenKeys(NOVELS), await qwenTensors(NOVELS, Q8_0)))
+    const out = memoryStore()
+    const report = await api.convert(file, { out, format: 'compressed-tensors' })
+    const linears = report.layers.filter(({ scheme }) => scheme === 'w8g32')
+    t.is(linears.length, 28)
+    t.true(linears.every(({ from, how }) => from === 'Q8_0' && how === 'exact'))
+    t.true((await out.list()).includes('tokenizer.json'))
+    const text = (await readFile(join(ROOT, 'data/eval.txt'), 'utf8')).slice(0, 8000)
+    const figures = await api.evaluate(out, { reference: file, text, device: 'cpu' })
+    t.true((figures.meanKld ?? 1) < 1e-4, `${figures.meanKld}`)
+  })
+
   test('novels-4m: through HQQ, GPTQ and floats it says the same', async (t) => {
     const source = await quantized('gptq', 'w4g128', NOVELS)
     const out = memoryStore()
