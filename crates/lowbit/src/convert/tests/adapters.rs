@@ -179,6 +179,14 @@ fn refusal(change: impl FnOnce(&mut Adapter)) -> Error {
 }
 
 #[test]
+fn exact_and_an_adapter_exclude_each_other() {
+    let options = json!({ "format": "float", "exact": true });
+    let e = Adapter::new().merge(&Store::new(), &options).unwrap_err();
+    assert_eq!(e.code, Code::Option);
+    assert!(e.what.contains("merging changes values"), "{e}");
+}
+
+#[test]
 fn other_adapters_are_refused_by_name() {
     for (key, value) in [
         ("use_dora", json!(true)),
