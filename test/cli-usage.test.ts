@@ -8,6 +8,7 @@ test('help: lists every command with examples and exits 0', async (t) => {
   t.is(code, 0)
   for (const name of [
     'quantize',
+    'convert',
     'calibrate',
     'eval',
     'run',

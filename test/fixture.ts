@@ -10,11 +10,14 @@ export interface Fixture {
   tokens(name: string): Uint32Array
   /** Numbers, stored as F32. */
   floats(name: string): Float32Array
+  /** Extent of each dimension of a tensor. */
+  shape(name: string): readonly number[]
   /** Names of the tensors. */
   readonly names: readonly string[]
 }
 
 interface Entry {
+  readonly shape: readonly number[]
   readonly data_offsets: readonly [number, number]
 }
 
@@ -33,6 +36,7 @@ export async function readFixture(name: string): Promise<Fixture> {
   return {
     metadata,
     names: Object.keys(entries),
+    shape: (tensor) => entries[tensor]?.shape ?? [],
     tokens: (tensor) => Uint32Array.from(new BigInt64Array(bytes(tensor)), Number),
     floats: (tensor) => new Float32Array(bytes(tensor)),
   }

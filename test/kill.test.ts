@@ -42,6 +42,31 @@ test.serial('kill -9 at twenty random moments, then rerun: the same bytes each t
   }
 })
 
+test.serial('kill -9 during a conversion, then rerun: the same bytes each time', async (t) => {
+  t.timeout(300_000)
+  const root = await tempFolder(t)
+  const source = join(root, 'source')
+  await finish(t, source, ['--method', 'rtn', '--scheme', 'w8'])
+  const program = [join(ROOT, 'ts/cli/main.ts'), 'convert', source, '--max-shard-size', '2MB']
+  const flags = ['--format', 'gptq', '--scheme', 'w4g128']
+  const begun = performance.now()
+  t.is((await run([...program, ...flags, '-o', join(root, 'whole')])).code, 0)
+  const whole = await digests(join(root, 'whole'))
+  const seconds = (performance.now() - begun) / 1000
+  const random = randomFrom(t)
+  const out = join(root, 'out')
+  for (let kill = 0; kill < 2 * KILLS && !(await isThere(out)); kill++) {
+    const child = spawn(process.execPath, [...program, ...flags, '-o', out], { stdio: 'ignore' })
+    const ended = once(child, 'close')
+    await Promise.race([pause((0.3 + 0.7 * random()) * seconds * 1000), ended])
+    child.kill('SIGKILL')
+    await ended
+  }
+  if (!(await isThere(out))) t.is((await run([...program, ...flags, '-o', out])).code, 0)
+  t.deepEqual(await digests(out), whole)
+  t.false(await isThere(`${out}.partial`))
+})
+
 test.serial('one thread and two give the same bytes', async (t) => {
   const root = await tempFolder(t)
   for (const method of ['rtn', 'gptq']) {

@@ -13,6 +13,8 @@ export interface CardFacts extends Pick<
   readonly name: string
   readonly adapter: string | undefined
   readonly version: string
+  /** Tags of the source that are not true of the result: formats and schemes. */
+  readonly dropped: ReadonlySet<string>
   /** README.md of the source, for its licence. */
   readonly sourceCard: string | undefined
 }
@@ -37,7 +39,7 @@ export function cardText(facts: CardFacts): string {
     loads.length === 0
       ? ''
       : `\n## What loads it\n\n${table([['engine', 'loads it', ''], ...loads])}\n`
-  return `${frontMatter(facts.sourceCard, [format])}# ${name}, as ${format}
+  return `${frontMatter(facts.sourceCard, [format], facts.dropped)}# ${name}, as ${format}
 
 Converted from ${name} by [lowbit](https://github.com/lowbit/lowbit) ${version}.
 

@@ -191,7 +191,9 @@ async function writeTexts(run: Run, store: Store, report: CoreConvertReport): Pr
   const { checkpoint, adapter, plan, binding } = run
   if (plan.index) await writeText(store, 'model.safetensors.index.json', plan.index)
   if (plan.config !== null) await writeText(store, 'config.json', plan.config)
-  const catalog: { version: string } = JSON.parse(await binding.catalog())
+  const catalog: { version: string; formats?: readonly { name: string }[] } = JSON.parse(
+    await binding.catalog(),
+  )
   const card = await cardOf(checkpoint.store, 'README.md')
   const first = await cardOf(checkpoint.store, 'README.original.md')
   // It says who made the original and under what licence.
@@ -201,6 +203,10 @@ async function writeTexts(run: Run, store: Store, report: CoreConvertReport): Pr
     name: modelName(checkpoint.place),
     adapter: adapter && modelName(adapter.tensors.store.place),
     version: catalog.version,
+    dropped: new Set([
+      ...(catalog.formats ?? []).map(({ name }) => name),
+      ...plan.layers.map(({ from }) => from),
+    ]),
     sourceCard: first ?? card,
   }
   await writeText(store, 'README.md', cardText(facts))

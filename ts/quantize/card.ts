@@ -123,10 +123,15 @@ export function table(rows: readonly (readonly string[])[]): string {
 }
 
 /** What the source's card says about itself, licence first of all, and what this model adds. */
-export function frontMatter(sourceCard: string | undefined, added: readonly string[]): string {
+export function frontMatter(
+  sourceCard: string | undefined,
+  added: readonly string[],
+  dropped: ReadonlySet<string> = new Set(),
+): string {
   const source = /^---\r?\n([\s\S]*?)\r?\n---/.exec(sourceCard ?? '')?.[1] ?? ''
   const kept = keptOf(source)
-  const tags = [...listOf(kept['tags']), ...added, 'lowbit']
+  const own = listOf(kept['tags']).filter((tag) => !dropped.has(tag))
+  const tags = [...own, ...added, 'lowbit']
   const { library_name: library = 'lowbit' } = kept
   const facts = { ...kept, library_name: library, tags: [...new Set(tags)] }
   return `---\n${stringify(facts, { lineWidth: 0 })}---\n\n`

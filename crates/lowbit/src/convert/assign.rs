@@ -51,7 +51,7 @@ pub(super) fn natural(from: &Scheme, layout: &dyn Layout, shape: (usize, usize))
 /// `scheme` for blocks whose values no scheme describes.
 pub(super) fn no_scheme(quantized: &Quantized, layout: &dyn Layout) -> Error {
     let (from, to) = (quantized.name(), layout.name());
-    let what = format!("{from} has groups with minima or values that {to} does not hold");
+    let what = format!("{from} has values that no scheme of {to} describes");
     Error::new(Code::Scheme, what).remedy(rounding(layout))
 }
 

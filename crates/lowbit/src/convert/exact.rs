@@ -109,7 +109,7 @@ fn zero_to(zero: &Zero, kind: ZeroPoint, middle: u8, pick: &Regroup, wanted: &Wa
     let count = match zero {
         Zero::Int(z) => z.len(),
         Zero::Float(z) => z.len(),
-        Zero::Centre | Zero::Min(_) => pick.from_len(),
+        Zero::Centre | Zero::Min(_) => pick.before(),
     };
     let get = |i: usize| match zero {
         Zero::Int(z) => f32::from(z[i]),

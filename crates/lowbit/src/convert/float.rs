@@ -146,13 +146,11 @@ impl Target for Float {
     }
 
     fn begin(&self, want: usize, source: &Source) -> Result<Box<dyn Making>> {
-        Ok(match &self.casts[want] {
-            Some(cast) => Box::new(cast.clone()),
-            None => {
-                let tensor = &source.tensors[self.wants[want].tensor];
-                Box::new(Copy::new(&tensor.name))
-            }
-        })
+        if let Some(cast) = &self.casts[want] {
+            return Ok(Box::new(cast.clone()));
+        }
+        let tensor = &source.tensors[self.wants[want].tensor];
+        Ok(Box::new(Copy::new(&tensor.name)))
     }
 
     fn planned(&self) -> &[Planned] {

@@ -28,10 +28,10 @@ pub(super) fn forecast(from: &Scheme, to: &Scheme, (rows, cols): (usize, usize))
         }
         _ => {}
     }
-    match depends.is_empty() {
-        true => (How::Exact, String::new()),
-        false => (How::IfItFits, format!("if {}", depends.join(" and "))),
+    if depends.is_empty() {
+        return (How::Exact, String::new());
     }
+    (How::IfItFits, format!("if {}", depends.join(" and ")))
 }
 
 /// Rows and columns that share a scale.

@@ -69,7 +69,7 @@ use unit::{Unit, World};
 enum Phase {
     Verify(Verify),
     Open(VecDeque<Ask>),
-    Unit(Unit),
+    Unit(Box<Unit>),
     Seal(Seal),
     Done,
 }
@@ -185,7 +185,7 @@ impl Conversion {
 
     fn begin_unit(&mut self) {
         self.phase = match self.plan.units.get(self.next) {
-            Some((name, wants)) => Phase::Unit(Unit::new(name, wants.clone())),
+            Some((name, wants)) => Phase::Unit(Box::new(Unit::new(name, wants.clone()))),
             None => Phase::Seal(Seal::default()),
         };
     }

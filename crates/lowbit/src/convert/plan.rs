@@ -35,8 +35,12 @@ impl Plan {
     /// not fit.
     ///
     /// Codes: as in `Source::new` and those of the target; with `exact`, `scheme` names the first
-    /// matrix whose values would change.
+    /// matrix whose values would change, and `option` refuses an adapter.
     pub fn new(request: &Request) -> Result<Self> {
+        if request.options.exact && request.adapter.is_some() {
+            let what = "exact with an adapter, whose merging changes values";
+            return Err(Error::new(Code::Option, what).remedy("leave out one of them"));
+        }
         let lora = request.adapter.as_ref().map(Lora::new).transpose()?;
         let source = Source::new(&request.config, &request.tensors, lora)?;
         let target = targets::make(request, &source)?;

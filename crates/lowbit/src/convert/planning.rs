@@ -76,26 +76,24 @@ impl<'a> Planning<'a> {
 
     pub(super) fn add(&mut self, index: usize, tensor: &Logical) -> Result<()> {
         let linear = tensor.is_linear(self.model.as_ref());
-        let (form, step) = match tensor.quantized().filter(|_| linear) {
-            Some(quantized) => {
-                let place = |e: Error| e.at(format!("module {:?}", tensor.module()));
-                let remake = self.remake(tensor, quantized).map_err(place)?;
-                let whole = !tensor.is_edited() && remake.planned.how != How::Rounded;
-                let rows = Form::Rows { granule: 1 };
-                self.target.planned.push(remake.planned.clone());
-                (
-                    if whole { Form::Matrix } else { rows },
-                    Step::Remake(Box::new(remake)),
-                )
-            }
-            None => {
-                self.tensors.push(safetensors::Planned {
-                    name: tensor.name.clone(),
-                    dtype: tensor.dtype,
-                    shape: tensor.shape.clone(),
-                });
-                self.plain(tensor)
-            }
+        let (form, step) = if let Some(quantized) = tensor.quantized().filter(|_| linear) {
+            let place = |e: Error| e.at(format!("module {:?}", tensor.module()));
+            let remake = self.remake(tensor, quantized).map_err(place)?;
+            let whole = !tensor.is_edited()
+                && (remake.planned.how != How::Rounded || is_static(&remake.wanted.scheme));
+            let rows = Form::Rows { granule: 1 };
+            self.target.planned.push(remake.planned.clone());
+            (
+                if whole { Form::Matrix } else { rows },
+                Step::Remake(Box::new(remake)),
+            )
+        } else {
+            self.tensors.push(safetensors::Planned {
+                name: tensor.name.clone(),
+                dtype: tensor.dtype,
+                shape: tensor.shape.clone(),
+            });
+            self.plain(tensor)
         };
         self.target.wants.push(Want {
             tensor: index,
@@ -140,16 +138,7 @@ impl<'a> Planning<'a> {
         let dtype = if integers { scale_dtype } else { tensor.dtype };
         let module = tensor.module();
         let outputs = self.layout.outputs(module, &scheme, shape, dtype, by_index);
-        for planned in outputs {
-            // The shape tensor is a label, not a cost that grows with the weights.
-            if !planned.name.ends_with("weight_shape") {
-                self.stored.0 += 8 * planned.bytes()?;
-            }
-            self.tensors.push(planned);
-        }
-        let weights = shape.0 as u64 * shape.1 as u64;
-        self.stored.1 += weights;
-        self.target.largest = self.target.largest.max(weights);
+        self.store(outputs, shape)?;
         self.by_index |= by_index;
         self.assignment.push((module.to_owned(), scheme));
         Ok(Remake {
@@ -175,8 +164,28 @@ impl<'a> Planning<'a> {
             values: Vec::new(),
             rounded: None,
             quality: Quality::default(),
+            input_scale: None,
             outcome: None,
         })
+    }
+
+    /// Counts the output tensors of a matrix.
+    fn store(
+        &mut self,
+        outputs: Vec<safetensors::Planned>,
+        (rows, cols): (usize, usize),
+    ) -> Result<()> {
+        for planned in outputs {
+            // The shape tensor is a label, not a cost that grows with the weights.
+            if !planned.name.ends_with("weight_shape") {
+                self.stored.0 += 8 * planned.bytes()?;
+            }
+            self.tensors.push(planned);
+        }
+        let weights = rows as u64 * cols as u64;
+        self.stored.1 += weights;
+        self.target.largest = self.target.largest.max(weights);
+        Ok(())
     }
 
     /// Whether the output stores a group for each column.
@@ -232,10 +241,9 @@ impl<'a> Planning<'a> {
 
     /// Rounding of inputs is part of what a checkpoint says; a change is told.
     fn check_inputs(&mut self, from: Option<&Scheme>, to: &Scheme, how: How) -> Result<()> {
-        let is_static = to.activations.is_some_and(|a| !a.dynamic);
-        let rounded = matches!(how, How::Rounded | How::Merged);
+        let is_static = is_static(to);
         let differ = match inputs_differ(from, to) {
-            None if is_static && rounded => {
+            None if is_static && how == How::Merged => {
                 Some("a scale for the inputs does not go with changed weights")
             }
             other => other,
@@ -276,4 +284,9 @@ impl<'a> Planning<'a> {
         self.target.bits = self.stored.0 as f64 / self.stored.1.max(1) as f64;
         Ok(self.target)
     }
+}
+
+/// Whether inputs are rounded with a scale from calibration.
+fn is_static(scheme: &Scheme) -> bool {
+    scheme.activations.is_some_and(|a| !a.dynamic)
 }

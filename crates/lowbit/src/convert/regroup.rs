@@ -66,7 +66,7 @@ impl Regroup {
         self.from == self.to
     }
 
-    pub(super) fn from_len(&self) -> usize {
+    pub(super) fn before(&self) -> usize {
         self.rows * (self.cols / self.from)
     }
 

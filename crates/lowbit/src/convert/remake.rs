@@ -11,6 +11,7 @@ use super::work;
 use crate::cpu::Cpu;
 use crate::error::{Code, Error, Result};
 use crate::job::nearest::append;
+use crate::job::pace;
 use crate::job::report::quality;
 use crate::layout::Layout;
 use crate::matrix::{QuantizedMatrix, Values};
@@ -18,7 +19,7 @@ use crate::round::gptq::{GptqOptions, Quality};
 use crate::round::observer::Observer;
 use crate::round::{RoundOptions, Weights, hqq, rtn};
 use crate::scheme::{Element, Group, Scheme, ZeroPoint};
-use crate::tensor::Dtype;
+use crate::tensor::{Dtype, Tensor};
 
 /// A matrix under way.
 #[derive(Debug, Clone)]
@@ -35,6 +36,8 @@ pub(super) struct Remake {
     pub(super) values: Vec<f32>,
     pub(super) rounded: Option<QuantizedMatrix>,
     pub(super) quality: Quality,
+    /// The scale of the inputs, which rounding leaves as it is.
+    pub(super) input_scale: Option<f32>,
     /// How it went, when that is known.
     pub(super) outcome: Option<(How, String)>,
 }
@@ -53,6 +56,7 @@ impl Remake {
             Err(why) => {
                 work::check_exact(self.exact, &self.module, How::Rounded, &why)?;
                 self.outcome = Some((How::Rounded, why));
+                self.input_scale = matrix.inputs.and_then(|i| i.scale);
                 let (rows, cols) = (matrix.rows, matrix.cols);
                 let slice = slice_rows(&self.wanted.scheme, rows, cols);
                 for first in (0..rows).step_by(slice) {
@@ -117,9 +121,9 @@ impl Remake {
         let tensors = tensors.map_err(place)?;
         if let Some((source, cpu)) = source {
             let back = self.layout.decode(&self.module, scheme, &tensors);
-            self.quality = difference(source, &back.map_err(place)?, cpu)?;
+            self.quality = difference(source, &back.map_err(place)?, cpu);
         }
-        let piece = |t: crate::tensor::Tensor| Piece {
+        let piece = |t: Tensor| Piece {
             tensor: t.name,
             bytes: t.bytes,
         };
@@ -152,6 +156,9 @@ impl Making for Remake {
         let mut pieces = Vec::new();
         if let Some(mut matrix) = self.rounded.take() {
             index_columns(&mut matrix, &self.wanted);
+            if let Some(inputs) = &mut matrix.inputs {
+                inputs.scale = self.input_scale.or(inputs.scale);
+            }
             pieces = self.encode(&matrix, None)?;
         }
         let planned = (self.planned.how, self.planned.why.clone());
@@ -177,16 +184,16 @@ fn cuts(scheme: &Scheme) -> bool {
 }
 
 fn slice_rows(scheme: &Scheme, rows: usize, cols: usize) -> usize {
-    match cuts(scheme) {
-        true => crate::job::pace::rows_per_slice(cols, Observer::MinMax),
-        false => rows,
+    if cuts(scheme) {
+        return pace::rows_per_slice(cols, Observer::MinMax);
     }
+    rows
 }
 
 /// Squared difference between two matrices, and squared weights of the first.
-fn difference(a: &QuantizedMatrix, b: &QuantizedMatrix, cpu: &Cpu) -> Result<Quality> {
+fn difference(a: &QuantizedMatrix, b: &QuantizedMatrix, cpu: &Cpu) -> Quality {
     let mut total = Quality::default();
-    let slice = crate::job::pace::rows_per_slice(a.cols, Observer::MinMax);
+    let slice = pace::rows_per_slice(a.cols, Observer::MinMax);
     for first in (0..a.rows).step_by(slice) {
         let rows = slice.min(a.rows - first);
         let (mut x, mut y) = (vec![0.0; rows * a.cols], vec![0.0; rows * a.cols]);
@@ -198,5 +205,5 @@ fn difference(a: &QuantizedMatrix, b: &QuantizedMatrix, cpu: &Cpu) -> Result<Qua
             total.squared_weight += x * x;
         }
     }
-    Ok(total)
+    total
 }

@@ -51,15 +51,13 @@ pub(super) fn of_parts(module: &str, q: &Quantized) -> Result<(usize, usize)> {
             }
         }
     }
-    match found.into_iter().collect::<Vec<_>>()[..] {
-        [shape] => Ok(shape),
-        _ => {
-            let what = "the size of the matrix is not to be told from its tensors";
-            Err(Error::new(Code::Shape, what)
-                .at(format!("{module:?} of an unknown architecture"))
-                .remedy("convert a model of a known architecture"))
-        }
+    if let [shape] = found.into_iter().collect::<Vec<_>>()[..] {
+        return Ok(shape);
     }
+    let what = "the size of the matrix is not to be told from its tensors";
+    Err(Error::new(Code::Shape, what)
+        .at(format!("{module:?} of an unknown architecture"))
+        .remedy("convert a model of a known architecture"))
 }
 
 fn group(scheme: &Scheme) -> usize {

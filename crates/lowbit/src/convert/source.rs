@@ -158,7 +158,7 @@ impl Source {
             model,
             lengths,
         };
-        source.tensors = source.logical(infos, resolver.as_ref(), &shapes)?;
+        source.tensors = source.logical(&infos, resolver.as_ref(), &shapes)?;
         if let Some(lora) = lora {
             lora.apply(&mut source.tensors)?;
         }
@@ -221,14 +221,14 @@ impl Source {
     /// Puts the tensors of each quantized matrix together.
     fn logical(
         &self,
-        infos: Vec<TensorInfo>,
+        infos: &[TensorInfo],
         resolver: Option<&Resolver>,
         shapes: &BTreeMap<String, (usize, usize)>,
     ) -> Result<Vec<Logical>> {
         let names: BTreeSet<String> = infos.iter().map(|t| t.name.clone()).collect();
         let mut by_name: BTreeMap<_, _> = infos.iter().map(|t| (t.name.clone(), t)).collect();
         let mut all = Vec::new();
-        for info in &infos {
+        for info in infos {
             let found = resolver.and_then(|r| matrix(r, &names, &info.name));
             let Some((module, layout, scheme, parts)) = found else {
                 all.push(self.alone(info));

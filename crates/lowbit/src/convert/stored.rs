@@ -45,14 +45,12 @@ pub(super) const FLOAT_NAMES: &[(&str, Dtype)] = &[
     ("bf16", Dtype::BF16),
 ];
 
-/// Schemes that hold what blocks hold: integers around their middle, without a minimum. Those of
-/// widths that no scheme has are taken for unknown.
+/// Schemes that hold what blocks hold: integers around their middle, without a minimum, of widths
+/// that schemes have.
 const BLOCKS: &[(&str, &str)] = &[
     ("Q4_0", "w4g32"),
-    ("Q5_0", "w5g32"),
     ("Q8_0", "w8g32"),
     ("Q3_K", "w3g16"),
-    ("Q6_K", "w6g16"),
     ("TQ1_0", "w2g256-asym"),
     ("TQ2_0", "w2g256-asym"),
 ];

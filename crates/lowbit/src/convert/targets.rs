@@ -7,7 +7,7 @@ use super::request::Request;
 use super::source::Source;
 use super::target::Target;
 use crate::error::{Code, Error, Result, nearest};
-use crate::layout::LAYOUTS;
+use crate::layout::{self, LAYOUTS};
 
 type Make = fn(&Request, &Source) -> Result<Box<dyn Target>>;
 
@@ -20,10 +20,11 @@ pub(super) fn make(request: &Request, source: &Source) -> Result<Box<dyn Target>
     if let Some((_, make)) = OTHERS.iter().find(|(n, _)| *n == name) {
         return make(request, source);
     }
-    if let Some(layout) = LAYOUTS.iter().find(|l| l.name() == name) {
-        return layouts::make(request, source, *layout);
+    if let Ok(layout) = layout::find(name) {
+        return layouts::make(request, source, layout);
     }
-    let names = LAYOUTS.iter().map(|l| l.name());
+    let written = LAYOUTS.iter().filter(|l| l.is_written());
+    let names = written.map(|l| l.name());
     let known: Vec<_> = names.chain(OTHERS.iter().map(|(n, _)| *n)).collect();
     let error = Error::new(Code::Option, format!("unknown format {name:?}"));
     Err(match nearest(name, known.iter().copied()) {

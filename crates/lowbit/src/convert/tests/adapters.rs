@@ -78,9 +78,13 @@ fn wanted(w: &[f32], a: &[f32], b: &[f32], scale: f32, transposed: bool) -> Vec<
             .map(|k| b[i * RANK + k] * a[k * 64 + j])
             .sum::<f32>()
     };
-    let delta = |n: usize| match transposed {
-        false => product(n / 64, n % 64),
-        true => product(n % 64, n / 64),
+    let delta = |n: usize| {
+        let (i, j) = (n / 64, n % 64);
+        if transposed {
+            product(j, i)
+        } else {
+            product(i, j)
+        }
     };
     let sum = |(n, w): (usize, &f32)| half::bf16::from_f32(w + scale * delta(n)).to_f32();
     w.iter().enumerate().map(sum).collect()
@@ -176,6 +180,14 @@ fn refusal(change: impl FnOnce(&mut Adapter)) -> Error {
     change(&mut adapter);
     let merged = adapter.merge(&Store::new(), &json!({ "format": "float" }));
     merged.unwrap_err()
+}
+
+#[test]
+fn exact_and_an_adapter_exclude_each_other() {
+    let options = json!({ "format": "float", "exact": true });
+    let e = Adapter::new().merge(&Store::new(), &options).unwrap_err();
+    assert_eq!(e.code, Code::Option);
+    assert!(e.what.contains("merging changes values"), "{e}");
 }
 
 #[test]

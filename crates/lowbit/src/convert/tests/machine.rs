@@ -11,7 +11,7 @@ use crate::tensor::{Dtype, Tensor};
 use serde_json::{Value, json};
 
 /// The floats that a checkpoint's `up_proj` of the first block stands for.
-fn up_proj(store: &Store) -> Vec<f32> {
+pub(super) fn up_proj(store: &Store) -> Vec<f32> {
     let module = "model.layers.0.mlp.up_proj";
     let tensor = |t: &crate::job::request::TensorEntry| Tensor {
         name: t.name.clone(),
@@ -179,12 +179,11 @@ fn killed_conversion_ends_in_the_same_bytes() {
                 let request = request_of(&store);
                 match run(&mut store, &request, &cpu, polls * (1 + kill as usize / 4)).unwrap() {
                     End::Done(report) => Some(report),
-                    End::Killed => {
-                        if seed % 2 == 0 {
-                            store.lose_power();
-                        }
+                    End::Killed if seed % 2 == 0 => {
+                        store.lose_power();
                         None
                     }
+                    End::Killed => None,
                 }
             });
             assert_eq!(store.files, whole.files, "{options}, seed {seed}");

@@ -1,6 +1,7 @@
 //! Conversions against a store in memory: what is exact, bytes, resumption, adapters, refusals.
 
 mod adapters;
+mod blocks;
 mod machine;
 mod pairs;
 
