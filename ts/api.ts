@@ -59,6 +59,8 @@ export interface Catalog {
   readonly formats: readonly CatalogFormat[]
   readonly architectures: readonly { name: string; modelTypes: readonly string[] }[]
   readonly schemes: readonly unknown[]
+  /** llm-compressor's names for schemes. */
+  readonly presets: readonly { name: string; scheme: string }[]
   readonly codes: readonly { name: string; about: string }[]
   /** Recipes that ship with the package. */
   readonly recipes: readonly { name: string; about: string }[]

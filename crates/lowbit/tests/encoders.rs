@@ -192,6 +192,24 @@ fn names_have_the_prefix_of_the_base_model_or_not() {
 }
 
 #[test]
+fn old_names_of_norms_are_read() {
+    let reference = Reference::read("tiny-bert-classify");
+    let mut old = Checkpoint::open("tiny-bert-classify");
+    let named = |name: &String| name.contains("LayerNorm");
+    let names: Vec<_> = old.tensors.keys().filter(|n| named(n)).cloned().collect();
+    for name in names {
+        let mut tensor = old.tensors.remove(&name).expect("it was listed");
+        tensor.name = name.replace(".weight", ".gamma").replace(".bias", ".beta");
+        old.add(tensor);
+    }
+    old.list();
+    let cpu = Cpu::single();
+    let engine = Engine::new(old.load(&cpu, Compute::F32).expect("a model"), cpu, None);
+    let found = engine.encode(&reference.tokens, &reference.texts, Goal::Labels);
+    assert!(reference.worst("labels", &found.unwrap()) <= 1e-4);
+}
+
+#[test]
 fn configs_of_encoders_are_checked() {
     let bert = config("bert", &json!({ "hidden_act": "gelu_new" })).unwrap();
     let encoder = bert.encoder.unwrap();

@@ -104,6 +104,10 @@ pub(super) fn layers(
             continue;
         };
         let fits = layout.fits(&scheme, linear.rows, linear.cols);
+        if fits.is_err() && model.guess.is_some() {
+            ignored.push(linear.module);
+            continue;
+        }
         fits.map_err(|e| e.at(format!("layer {:?}", linear.module)))?;
         let dtype = source.get(&linear.weight).map_or(Dtype::F32, |t| t.dtype);
         let layer = Layer {
@@ -126,7 +130,7 @@ pub(super) fn layers(
     }
     ignored.extend(unknown_linears(model, source));
     // The head stays as stored (model/head.rs); loaders want it named even where it is tied.
-    if model.encoder.is_none() && model.labels == 0 {
+    if model.encoder.is_none() && model.labels == 0 && model.guess.is_none() {
         ignored.push(model.arch().head.to_string());
     }
     Ok((layers, ignored))
@@ -211,7 +215,7 @@ fn try_method(layer: &Layer, options: &RoundOptions) -> Result<()> {
 }
 
 fn parse_scale_dtype(name: &str) -> Result<Dtype> {
-    let dtype = Dtype::parse(name)?;
+    let dtype = Dtype::parse(&name.to_ascii_uppercase())?;
     match dtype {
         Dtype::F32 | Dtype::F16 | Dtype::BF16 => Ok(dtype),
         _ => Err(Error::new(Code::Option, format!("scales cannot be {name}"))

@@ -5,7 +5,7 @@ use super::choose::Layer;
 use super::rest::Rotated;
 use crate::model::config::Config;
 use crate::model::head::Head;
-use crate::model::load::{Loader, TensorInfo};
+use crate::model::load::TensorInfo;
 use crate::model::weights;
 use std::collections::BTreeSet;
 
@@ -27,7 +27,7 @@ impl Outputs {
         source: &[TensorInfo],
         layers: &[Layer],
         changes: &Changes,
-        loader: &Loader,
+        head: Head,
     ) -> Self {
         let mut taken: BTreeSet<String> = layers.iter().map(|l| l.linear.weight.clone()).collect();
         let (mut copies, mut rewritten) = (Vec::new(), Vec::new());
@@ -42,7 +42,7 @@ impl Outputs {
             rewritten.push(written);
             copies.push(copied);
         }
-        let rotated = rotated(model, changes, loader);
+        let rotated = rotated(model, changes, head);
         if !rotated.is_empty() {
             taken.extend(rotated.iter().map(|t| t.from.clone()));
             taken.insert(final_norm(model));
@@ -58,13 +58,13 @@ impl Outputs {
 }
 
 /// The tables that a rotation of the residual stream changes.
-fn rotated(model: &Config, changes: &Changes, loader: &Loader) -> Vec<Rotated> {
+fn rotated(model: &Config, changes: &Changes, source: Head) -> Vec<Rotated> {
     if !changes.rotate.as_ref().is_some_and(|r| r.r1) {
         return Vec::new();
     }
     let embed = format!("{}.weight", model.named(model.arch().embed));
     let head = format!("{}.weight", model.arch().head);
-    let from = match loader.head() {
+    let from = match source {
         Head::Tied => embed.clone(),
         Head::Own(module) => format!("{module}.weight"),
         // `choose::refuse_headless` has refused the plan.

@@ -12,6 +12,7 @@ use super::outputs::{self, Outputs};
 use super::request::{Calibration, Options, Request};
 use super::rest::Rotated;
 use super::size::{self, Sizes};
+use super::subject::{self, Subject};
 use super::survey::Budget;
 use super::warn;
 use crate::container::safetensors::Planned;
@@ -20,7 +21,7 @@ use crate::error::{Code, Error, Result};
 use crate::layout::{self, Layout};
 use crate::model::config::Config;
 use crate::model::head::Head;
-use crate::model::load::{Loader, TensorInfo};
+use crate::model::load::TensorInfo;
 use crate::round::gptq::Order;
 use crate::round::prune::Pruning;
 use crate::round::{self, Kind, Method, RoundOptions};
@@ -88,8 +89,7 @@ impl Plan {
     pub fn new(request: &Request) -> Result<Self> {
         let source = request.source()?;
         choose::refuse_quantized(&request.config)?;
-        let loader = Loader::new(&source)?;
-        let model = loader.config().clone();
+        let Subject { model, head, used } = Subject::of(&source)?;
         let by_name = by_name(&source.tensors)?;
         let effective = request.options.effective();
         let round_options = choose::round_options(&effective)?;
@@ -97,7 +97,9 @@ impl Plan {
         let modules: Vec<_> = layers.iter().map(|l| l.linear.module.as_str()).collect();
         let mut changes = Changes::new(&effective, &modules)?;
         let budget = Budget::new(&effective, &layers)?;
-        choose::refuse_headless(loader.head(), &changes, budget.is_some())?;
+        if model.guess.is_none() {
+            choose::refuse_headless(head, &changes, budget.is_some())?;
+        }
         let mut needed_by = choose::needs_calibration(&layers, &changes, round_options.observer);
         if let Some(budget) = &budget {
             choose::check_candidates(&layers, &effective, |l| budget.schemes(l))?;
@@ -105,6 +107,7 @@ impl Plan {
             changes = Changes::default();
             needed_by = Some("targetBpw".into());
         }
+        subject::refuse_guessed(&model, &changes, needed_by.as_deref())?;
         let calibration = choose::calibration(needed_by, request.calibration, &model)?;
         let isa = request
             .isa
@@ -114,7 +117,7 @@ impl Plan {
         let isa = Some(isa).filter(|_| calibration.is_some() || changes.widen());
         let rotate = changes.rotate.as_ref();
         let rotation = rotate.map(|r| Rotation::new(&model, r, effective.seed));
-        let outputs = Outputs::new(&model, &source.tensors, &layers, &changes, &loader);
+        let outputs = Outputs::new(&model, &source.tensors, &layers, &changes, head);
         let mut plan = Self {
             identity: Identity::new(request, isa, calibration),
             options: round_options,
@@ -122,9 +125,9 @@ impl Plan {
             config: Value::Null,
             sizes: Sizes::default(),
             warnings: Vec::new(),
-            head: loader.head(),
+            head,
             budget,
-            used: loader.tensors().into_iter().collect(),
+            used,
             method: round::find(&effective.method)?,
             layout: layout::find(&effective.format)?,
             nonfinite: Nonfinite::parse(effective.allow_nonfinite.as_deref())?,

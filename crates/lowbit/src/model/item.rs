@@ -68,10 +68,15 @@ impl Item {
             Kind::Matrix { bias, .. } => bias.tensor(),
             _ => "bias",
         };
-        let is_bias = matches!(row.kind, Kind::Bias(_));
+        let own = match (row.kind, config.old_norms) {
+            (Kind::Bias(_), true) => "beta",
+            (Kind::Bias(_), false) => "bias",
+            (Kind::Vector(_), true) => "gamma",
+            _ => "weight",
+        };
         Self {
             offset: config.arch().norm_offset,
-            own: if is_bias { "bias" } else { "weight" },
+            own,
             bias_name,
             ..Self::new(module, form)
         }

@@ -93,6 +93,9 @@ impl Loader {
         loader.config.bare = !loader.has(embed, "weight")
             && (embed.strip_prefix(loader.config.arch().base))
                 .is_some_and(|bare| loader.has(bare, "weight"));
+        let norm = format!("{}embeddings.LayerNorm", loader.config.arch().base);
+        let norm = loader.config.named(&norm);
+        loader.config.old_norms = loader.config.encoder.is_some() && loader.has(&norm, "gamma");
         let module = loader.config.arch().head;
         let stored = !loader.parts(module).is_empty() || loader.has(module, "weight");
         loader.head = head::source(&loader.config, stored)?;

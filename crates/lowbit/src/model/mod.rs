@@ -10,6 +10,7 @@ mod ends;
 mod experts;
 mod fields;
 pub mod forward;
+pub mod guess;
 pub mod head;
 mod item;
 mod keys;

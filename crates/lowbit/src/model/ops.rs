@@ -120,6 +120,8 @@ pub enum Part {
     Pooler,
     /// Scores every label.
     Classifier,
+    /// What looks like a linear in a model of an unknown family.
+    Guessed,
 }
 
 impl Part {
@@ -131,6 +133,19 @@ impl Part {
             Part::ExpertUp(_) => Part::ExpertUp(expert),
             Part::ExpertDown(_) => Part::ExpertDown(expert),
             other => other,
+        }
+    }
+
+    /// What engines join it with into one matrix, where the same holds for another part: queries,
+    /// keys and values, their latents, or gate and up projection of one MLP; none for the others.
+    pub fn joined(self) -> Option<(u8, u16)> {
+        match self {
+            Part::Q | Part::K | Part::V => Some((0, 0)),
+            Part::QueryDown | Part::KvDown => Some((1, 0)),
+            Part::Gate | Part::Up => Some((2, 0)),
+            Part::SharedGate | Part::SharedUp => Some((3, 0)),
+            Part::ExpertGate(e) | Part::ExpertUp(e) => Some((4, e)),
+            _ => None,
         }
     }
 

@@ -38,6 +38,9 @@ pub struct Needed {
 
 /// The matrices of block `layer`, in the order of the architecture's rows.
 pub fn linears(config: &Config, layer: usize) -> Vec<Linear> {
+    if let Some(guess) = &config.guess {
+        return guess.blocks.get(layer).cloned().unwrap_or_default();
+    }
     let linear = |row: Row| {
         if !matches!(row.kind, Kind::Matrix { .. }) {
             return None;

@@ -66,7 +66,9 @@ const KINDS: &[&str] = &[
     "fp4",
     "fp4-dq",
     "nvfp4",
+    "nvfp4a4",
     "mxfp4",
+    "aqlm",
 ];
 
 /// Every format with what it can hold: `{ name, about, read, write, schemes }`, of each scheme
@@ -89,8 +91,9 @@ fn row(name: &str, about: &str, schemes: &[Value]) -> Value {
 
 fn layout(layout: &dyn Layout) -> Vec<Value> {
     let schemes = KINDS.iter().filter_map(|name| name.parse::<Scheme>().ok());
-    let held = schemes.filter(|scheme| layout.accepts(scheme).is_ok());
-    let row = |s: Scheme| json!({ "name": s.to_string(), "read": true, "write": true, "gpu": has_shader(&s) });
+    let held = schemes.filter(|scheme| layout.reads(scheme));
+    let write = layout.is_written();
+    let row = |s: Scheme| json!({ "name": s.to_string(), "read": true, "write": write, "gpu": has_shader(&s) });
     held.map(row).collect()
 }
 
@@ -134,7 +137,7 @@ mod tests {
     fn every_kind_parses_and_is_held_by_some_format() {
         for name in KINDS {
             let scheme: Scheme = name.parse().expect(name);
-            let held = LAYOUTS.iter().any(|l| l.accepts(&scheme).is_ok());
+            let held = LAYOUTS.iter().any(|l| l.reads(&scheme));
             assert!(held, "{name} is in no format");
         }
     }

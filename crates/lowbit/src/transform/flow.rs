@@ -81,7 +81,9 @@ impl Flow {
                 self.write(to, Source::Norm { part: weight, of });
             }
             // What adds up behind a layer norm is normed in place: nothing of it can be rescaled.
-            Op::LayerNorm { slot, .. } | Op::Activate { slot, .. } => self.change(slot),
+            Op::LayerNorm { slot, .. } | Op::Activate { slot, .. } | Op::HeadNorm { slot, .. } => {
+                self.change(slot);
+            }
             Op::AddPositions { .. } | Op::AddTypes { .. } => self.change(Slot::Hidden),
             Op::Linear { from, outputs } => {
                 for (part, to) in outputs {
@@ -89,7 +91,6 @@ impl Flow {
                     self.write(*to, Source::Linears(vec![*part]));
                 }
             }
-            Op::HeadNorm { slot, .. } => self.change(slot),
             Op::Split { from, to } => self.split(from, to),
             Op::Rope { .. } => {
                 self.change(Slot::Q);

@@ -42,6 +42,20 @@ pub static ARCHS: &[&Arch] = &[
     &encoder::DISTILBERT,
 ];
 
+/// A family that nobody here knows: it has no rows and does nothing; see `guess.rs`.
+pub(super) const UNKNOWN: Arch = Arch {
+    name: "unknown",
+    model_types: &[],
+    base: "",
+    embed: "",
+    blocks: "",
+    norm: "",
+    head: "",
+    rows: |_, _| &[],
+    ops: |_, _| Vec::new(),
+    ..llama::LLAMA
+};
+
 const LINEAR: Policy = Policy::Codes { fewest_bits: 2 };
 
 /// No linear of the family has a bias.

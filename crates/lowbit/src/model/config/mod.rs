@@ -19,7 +19,9 @@ pub use latent::Latent;
 pub use rope::RopeScaling;
 
 use super::arch::{self, Arch, Bias, Place, Row};
+use super::archs::UNKNOWN;
 use super::fields::Fields;
+use super::guess::Guess;
 use super::ops::Op;
 use crate::error::{Code, Error, Result};
 use crate::tensor::Dtype;
@@ -77,6 +79,10 @@ pub struct Config {
     pub labels: usize,
     /// Names in the checkpoint lack the base model's prefix; the loader finds that out.
     pub bare: bool,
+    /// Layer norms are stored as `gamma` and `beta`, as in old checkpoints; the loader finds out.
+    pub old_norms: bool,
+    /// Linears of a family that is not known: such a config can be quantized and not run.
+    pub guess: Option<Arc<Guess>>,
     /// The mixture of experts of the blocks that have one.
     pub experts: Option<Experts>,
     /// What differs from block to block, `layers` of them.
@@ -130,6 +136,9 @@ impl Config {
 
     /// The architecture's row.
     pub fn arch(&self) -> &'static Arch {
+        if self.guess.is_some() {
+            return &UNKNOWN;
+        }
         arch::find(&self.model_type).expect("a checked config names a known model type")
     }
 

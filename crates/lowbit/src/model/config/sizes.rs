@@ -4,6 +4,8 @@ use super::{BlockShape, Config, Factors, Latent, RopeScaling, latent};
 use crate::error::Result;
 use crate::model::arch::Arch;
 use crate::model::fields::Fields;
+use crate::model::guess::Guess;
+use std::sync::Arc;
 
 /// A config of the sizes that every family has; its other values are still to be read.
 pub(super) fn read(fields: &Fields<'_>, arch: &Arch) -> Result<Config> {
@@ -89,8 +91,47 @@ fn sized(
         encoder: None,
         labels: 0,
         bare: false,
+        old_norms: false,
+        guess: None,
         experts: None,
         blocks: vec![BlockShape::default(); layers],
         dtype: None,
     })
+}
+
+impl Config {
+    /// A config that names linears and knows no sizes.
+    pub(in crate::model) fn guessed(guess: Arc<Guess>) -> Self {
+        let layers = guess.blocks.len();
+        Self {
+            model_type: guess.model_type.clone(),
+            hidden: 1,
+            intermediate: 1,
+            layers,
+            heads: 1,
+            kv_heads: 1,
+            head_dim: 2,
+            vocabulary: 1,
+            context: 1,
+            norm_eps: 0.0,
+            rope_theta: 1.0,
+            rope_scaling: RopeScaling::None,
+            local_theta: None,
+            rotary: 2,
+            factors: Factors::plain(2),
+            tied: false,
+            qkv_bias: false,
+            o_bias: false,
+            mlp_bias: false,
+            latent: None,
+            encoder: None,
+            labels: 0,
+            bare: false,
+            old_norms: false,
+            guess: Some(guess),
+            experts: None,
+            blocks: vec![BlockShape::default(); layers],
+            dtype: None,
+        }
+    }
 }
