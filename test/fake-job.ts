@@ -11,6 +11,7 @@ export interface Request extends Json {
   readonly tensors: readonly Tensor[]
   readonly options: {
     readonly method: string
+    readonly format?: string
     readonly scheme: string
     readonly targetBpw?: number | null
   }
@@ -160,14 +161,20 @@ export function planOf(request: Request): {
     scratchBytes: 1000,
     outputBytes: at,
     warnings: [],
-    options: { ignore: ['lm_head'], damp: 0.01, ...options },
+    options: { ignore: ['lm_head'], damp: 0.01, ...options, format: formatOf(options.format) },
     fingerprint: 'f',
+    tensorParallel: [{ ranks: 1 }, { ranks: 2, why: '3 key heads' }],
     config: JSON.stringify({ ...request.config, quantization_config: { fake: true } }),
     tensors,
     head: whole.slice(0, start),
     offsets,
     total: at,
   }
+}
+
+/** The core names the format that the scheme is written in. */
+function formatOf(asked: unknown): unknown {
+  return asked === 'auto' ? 'compressed-tensors' : asked
 }
 
 function size({ dtype, shape }: Pick<Tensor, 'dtype' | 'shape'>): number {

@@ -76,7 +76,7 @@ export function formatCells(rows: readonly FormatRow[]): {
   return { cells: [head, ...body], notes }
 }
 
-/** The table in Markdown, as it stands in README.md. */
+/** The table in Markdown; `scripts/formats.mjs` puts it into README.md. */
 export function formatMarkdown(rows: readonly FormatRow[]): string {
   const { cells, notes } = formatCells(rows)
   const marked = cells.map((row, i) => row.map((cell, j) => (i > 0 && j < 2 ? codes(cell) : cell)))
