@@ -8,9 +8,9 @@ import { failsWith, ROOT, tempFolder } from './helpers.ts'
 const api = await openApi()
 const BERT = join(ROOT, 'models/tiny-bert')
 const run = { compute: 'f32', device: 'cpu' } as const
-const { metadata, floats } = await readFixture('tiny-bert')
-const texts: string[] = JSON.parse(metadata['texts'] ?? '')
-const wanted = floats('embeddings')
+const fixture = await readFixture('tiny-bert')
+const texts: string[] = JSON.parse(fixture.metadata['texts'] ?? '')
+const wanted = fixture.floats('embeddings')
 
 /** Least cosine of the quantized model's vectors with those of transformers. */
 async function cosine(place: string): Promise<number> {

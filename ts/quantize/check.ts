@@ -39,8 +39,6 @@ export async function checkOutput(checking: Checking): Promise<readonly WrittenF
 
 async function checkModel(binding: Binding, store: Store): Promise<void> {
   const checkpoint = await openCheckpoint(binding, { store })
-  // Nobody here could run what was guessed.
-  if (plan.guessed) return files
   try {
     await binding.close(await binding.modelOpen(requestText(checkpoint, { device: 'cpu' })))
   } catch (thrown) {
