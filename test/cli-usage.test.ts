@@ -6,7 +6,16 @@ import { NOVELS, ROOT } from './helpers.ts'
 test('help: lists every command with examples and exits 0', async (t) => {
   const { code, out, err } = await lowbit(['--help'])
   t.is(code, 0)
-  for (const name of ['quantize', 'calibrate', 'eval', 'run', 'chat', 'inspect', 'doctor']) {
+  for (const name of [
+    'quantize',
+    'calibrate',
+    'eval',
+    'run',
+    'chat',
+    'inspect',
+    'formats',
+    'doctor',
+  ]) {
     t.true(out.includes(name))
     const help = await lowbit([name, '--help'])
     t.is(help.code, 0)

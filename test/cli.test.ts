@@ -136,5 +136,6 @@ test('doctor: finds this machine', async (t) => {
   t.is(ran.code, 0)
   const { findings } = JSON.parse(ran.out)
   const whats = new Set(findings.map((finding: { what: string }) => finding.what))
-  for (const what of ['node', 'cpu', 'threads', 'memory', 'disk']) t.true(whats.has(what), what)
+  for (const what of ['node', 'cpu', 'threads', 'memory', 'disk', 'hub'])
+    t.true(whats.has(what), what)
 })

@@ -1,7 +1,6 @@
 import test from 'ava'
 import { enginesFor, type Output } from '../ts/quantize/engines.ts'
 import { forecastSeconds } from '../ts/quantize/forecast.ts'
-import { parallelOf } from '../ts/quantize/parallel.ts'
 import { schemeParts } from '../ts/quantize/scheme.ts'
 
 /** What each engine does, by name. */
@@ -49,6 +48,12 @@ test('engines: servers join linears, so that they must agree', (t) => {
   t.is(verdicts({ layers: layers('w4g128', 'w4g128', 'w8') })['llama.cpp'], 'no')
 })
 
+test('engines: transformers reads no exceptions in GPTQ', (t) => {
+  const mixed = layers('w4g128', 'w4g128', 'w8g128')
+  t.like(verdicts({ format: 'gptq', layers: mixed }), { transformers: 'no', vLLM: 'yes' })
+  t.is(verdicts({ format: 'gptq', layers: layers('w4g128') })['transformers'], 'yes')
+})
+
 test('engines: formats of one tool', (t) => {
   t.like(verdicts({ format: 'hqq', layers: layers('w4g64-float') }), {
     vLLM: 'no',
@@ -59,37 +64,6 @@ test('engines: formats of one tool', (t) => {
     'llama.cpp': 'no',
   })
   t.is(verdicts({ format: 'gguf', layers: layers('w4g128') })['llama.cpp'], 'yes')
-})
-
-const CONFIG = { num_attention_heads: 32, num_key_value_heads: 4 }
-
-test('tensor parallelism: groups, heads and words decide', (t) => {
-  const down = (cols: number, scheme = 'w4g128'): ReturnType<typeof parallelOf> =>
-    parallelOf(
-      { layers: [{ name: 'a.down_proj', rows: 4096, cols, scheme, method: 'rtn' }] },
-      CONFIG,
-    )
-  const fits = (found: ReturnType<typeof parallelOf>): readonly number[] =>
-    found.filter(({ why }) => why === undefined).map(({ ranks }) => ranks)
-  t.deepEqual(fits(down(8192)), [1, 2, 4, 8])
-  // 11008 / 4 = 2752 columns are 21.5 groups of 128.
-  t.deepEqual(fits(down(11008)), [1, 2])
-  t.regex(down(11008)[2]?.why ?? '', /2752 columns of a rank are no multiple of 128/)
-  t.deepEqual(fits(down(11008, 'w4g32')), [1, 2, 4, 8])
-  t.deepEqual(fits(down(11008, 'fp8a8b128x128')), [1, 2])
-})
-
-test('tensor parallelism: zero points are packed down the rows; key heads may be repeated', (t) => {
-  const up = (rows: number, scheme: string): string | undefined =>
-    parallelOf(
-      { layers: [{ name: 'a.up_proj', rows, cols: 512, scheme, method: 'rtn' }] },
-      CONFIG,
-    )[3]?.why
-  t.is(up(96, 'w4g128'), undefined)
-  t.regex(up(96, 'w4g128-asym') ?? '', /12 rows of a rank/)
-  t.is(parallelOf({ layers: [] }, CONFIG)[3]?.why, undefined)
-  t.is(parallelOf({ layers: [] }, { ...CONFIG, num_key_value_heads: 3 })[1]?.why, '3 key heads')
-  t.is(parallelOf({ layers: [] }, { num_attention_heads: 14 })[2]?.why, '14 heads')
 })
 
 test('forecast: more threads take less time; what was not measured is not forecast', (t) => {
@@ -108,6 +82,7 @@ test('schemes: their parts', (t) => {
     zero: 'int',
   })
   t.like(schemeParts('fp8a8b128x64'), { element: 'fp8', bits: 8, block: [128, 64], inputs: true })
+  t.like(schemeParts('nvfp4a4'), { element: 'nvfp4', group: 16, inputs: true })
   t.like(schemeParts('w8'), { bits: 8, group: undefined, inputs: false, zero: 'none' })
   t.like(schemeParts('w4g-1'), { bits: 4, group: undefined })
   t.like(schemeParts('nf4-dq'), { element: 'nf4', bits: 4, group: 64 })

@@ -5,12 +5,19 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { ExecutionContext } from 'ava'
 import { type ErrorCode, LowbitError } from '../ts/error.ts'
+import { nativeBinding } from '../ts/native.ts'
+import { type Presets, presetsOf } from '../ts/recipe/foreign-schemes.ts'
 
 /** The repository. */
 export const ROOT: string = fileURLToPath(new URL('..', import.meta.url))
 
 /** The trained model, and text it has not seen. */
 export const NOVELS: string = join(ROOT, 'models/novels-4m')
+
+/** llm-compressor's names for schemes, as the core lists them. */
+export async function presets(): Promise<Presets> {
+  return presetsOf(JSON.parse(await (await nativeBinding()).catalog()))
+}
 
 /** A folder that is deleted after the test. */
 export async function tempFolder(t: ExecutionContext): Promise<string> {

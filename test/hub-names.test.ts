@@ -2,7 +2,7 @@ import test from 'ava'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { hubSettings, type Settings } from '../ts/hub/environment.ts'
-import { hubName, hubPage } from '../ts/hub/name.ts'
+import { hubName, hubPage, modelName } from '../ts/hub/name.ts'
 import { weightsOf } from '../ts/hub/repository.ts'
 import { memoryStore } from '../ts/store/memory.ts'
 import { failsWith, tempFolder } from './helpers.ts'
@@ -26,6 +26,14 @@ test('names: what is one, and what is a path', (t) => {
   t.like(hubPage(`${hub}/o/n/blob/main/a.gguf`, hub), { file: 'a.gguf' })
   for (const other of ['https://a.test/o/n', `${hub}/datasets/a`, `${hub}/o/n/resolve/main/a.gguf`])
     t.is(hubPage(other, hub), undefined, other)
+})
+
+test('names: what a card calls a model', (t) => {
+  const sha = '0123456789abcdef0123456789abcdef01234567'
+  t.is(modelName(`/cache/models--o-w--n.1/snapshots/${sha}`), 'o-w/n.1')
+  t.is(modelName(`https://hub.test/owner/name/resolve/${sha}`), 'owner/name')
+  t.is(modelName('/models/novels-4m/'), 'novels-4m')
+  t.is(modelName('C:\\models\\m.gguf'), 'm.gguf')
 })
 
 test('weights: shards by the index, GGUF by its name, nothing by chance', async (t) => {

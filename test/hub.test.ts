@@ -11,6 +11,7 @@ import type { Progress } from '../ts/options.ts'
 import { fakeBinding } from './fake-binding.ts'
 import { counted, failsWith, safetensors, tempFolder } from './helpers.ts'
 import { REPO, type RunningHub, serveHub, SHA } from './hub-site.ts'
+import { serve } from './site.ts'
 
 const text = (value: string): Uint8Array => new TextEncoder().encode(value)
 
@@ -201,6 +202,12 @@ test('refusals: each says what it is and what helps', async (t) => {
 test('refusals: a busy hub is asked again; a listing that leads out is refused', async (t) => {
   const busy = await serveHub(t, { files: FILES, busy: 2 })
   t.truthy(await cachedSource(settingsOf(busy, await tempFolder(t)), NAME, {}))
+  const portal = {
+    ...settingsOf(busy, await tempFolder(t)),
+    endpoint: await serve(t, {}, { page: '<html>' }),
+  }
+  const error = await failsWith(t, 'io', () => cachedSource(portal, NAME, {}))
+  t.regex(error.message, /not understood.*HF_ENDPOINT/)
   for (const claims of ['../../../evil.json', '/etc/x.json', 'a\\b.json']) {
     const hub = await serveHub(t, { files: { 'a.json': text('{}') }, claims })
     const cache = await tempFolder(t)

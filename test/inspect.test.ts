@@ -1,6 +1,7 @@
 import test from 'ava'
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { LowbitError } from '../ts/error.ts'
 import type { Inspection } from '../ts/inspect.ts'
 import { memoryStore } from '../ts/store/memory.ts'
 import { fsStore } from '../ts/store/fs.ts'
@@ -115,6 +116,36 @@ test('inspect: by address and on the hub, headers come and nothing else', async 
   }
 })
 
+test('inspect: by address, the shards that an index names', async (t) => {
+  const [a, b] = [counted([8, 4]), counted([4, 4], 1)]
+  const map = { a: 'part/one.safetensors', b: 'two.safetensors' }
+  const index = { metadata: { total_size: 96 }, weight_map: map }
+  const files = {
+    'config.json': new TextEncoder().encode('{"model_type":"x"}'),
+    'model.safetensors.index.json': new TextEncoder().encode(JSON.stringify(index)),
+    'part/one.safetensors': safetensors({ a }),
+    'two.safetensors': safetensors({ b }),
+  }
+  const hub = await serveHub(t, { files })
+  const address = `${hub.endpoint}/${REPO}/resolve/main/`
+  t.is(await codeOf(() => api.inspect(address)), 'path-escape')
+  const flat = { ...map, a: 'one.safetensors' }
+  const plain = await serveHub(t, {
+    files: {
+      ...files,
+      'model.safetensors.index.json': new TextEncoder().encode(
+        JSON.stringify({ ...index, weight_map: flat }),
+      ),
+      'one.safetensors': safetensors({ a }),
+    },
+  })
+  const found = await api.inspect(`${plain.endpoint}/${REPO}/resolve/main/`)
+  t.deepEqual(
+    found.tensors.map(({ name, file }) => [name, file]),
+    Object.entries(flat),
+  )
+})
+
 test('inspect: the table, with tensors only when asked', async (t) => {
   const plain = await lowbit(['inspect', NOVELS])
   t.regex(plain.out, /^model +4 layers, hidden size 256, 4 heads, 2 key-value heads/m)
@@ -129,3 +160,12 @@ test('inspect: the table, with tensors only when asked', async (t) => {
   await writeFile(file, await readFile(join(NOVELS, 'model.safetensors')))
   t.regex((await lowbit(['inspect', file])).out, /architecture +unknown: there is no config\.json/)
 })
+
+async function codeOf(run: () => Promise<unknown>): Promise<string> {
+  try {
+    await run()
+    return 'ok'
+  } catch (error) {
+    return error instanceof LowbitError ? error.code : String(error)
+  }
+}

@@ -47,6 +47,38 @@ test(`${NAME}: every malformed index gives its code, from the facade and the com
   }
 })
 
+/** Versions of GGUF, as they stand in the file: only the second and the third are read. */
+const VERSIONS: readonly (readonly [number, string])[] = [
+  [0, 'version'],
+  [1, 'version'],
+  [2, 'truncated'],
+  [3, 'truncated'],
+  [4, 'version'],
+  [3 << 24, 'version'],
+]
+
+test(`${NAME}: case 12: versions of GGUF, and files that are none`, async (t) => {
+  const folder = await tempFolder(t)
+  for (const [version, code] of VERSIONS) {
+    const path = join(folder, `${version}.gguf`)
+    const head = Buffer.from('GGUF\0\0\0\0')
+    head.writeUInt32LE(version, 4)
+    await writeFile(path, head)
+    t.is(await codeOf(() => api.inspect(path)), code, `version ${version}`)
+    await checkCommandLine(t, ['inspect', path], { name: `version ${version}`, code })
+  }
+  for (const [content, code] of [
+    ['', 'truncated'],
+    ['GG', 'truncated'],
+    ['<!DOCTYPE html><html>', 'not-a-model'],
+    ['version https://git-lfs.github.com/spec/v1', 'not-a-model'],
+  ] as const) {
+    const path = join(folder, 'm.gguf')
+    await writeFile(path, content)
+    t.is(await codeOf(() => api.inspect(path)), code, content)
+  }
+})
+
 test(`${NAME}: an index that names a link out of the folder opens nothing`, async (t) => {
   const root = await tempFolder(t)
   const secret = join(root, 'secret.safetensors')

@@ -9,6 +9,14 @@ import { NOVELS, ROOT, tempFolder } from './helpers.ts'
 
 const readme = await readFile(join(ROOT, 'README.md'), 'utf8')
 
+test('README: its table of formats is the one that is printed', async (t) => {
+  const ran = await run(ROOT, [join(ROOT, 'ts/cli/main.ts'), 'formats', '--markdown'])
+  t.is(ran.status, 0, ran.err)
+  const [, table = ''] =
+    /<!-- formats:[^>]*-->\n\n([\s\S]*?)\n<!-- formats end -->/.exec(readme) ?? []
+  t.is(table, ran.out)
+})
+
 test('README: its example runs as it stands', async (t) => {
   t.timeout(300_000)
   const folder = await tempFolder(t)

@@ -3,10 +3,10 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { nodeHost } from '../ts/host.node.ts'
 import type { CoreOptions } from '../ts/recipe/core.ts'
-import { groupScheme, presetScheme, SCHEME_NAMES } from '../ts/recipe/foreign-schemes.ts'
+import { groupScheme, presetScheme } from '../ts/recipe/foreign-schemes.ts'
 import { readRecipe } from '../ts/recipe/read.ts'
 import { resolveOptions } from '../ts/recipe/resolve.ts'
-import { failsWith, ROOT } from './helpers.ts'
+import { failsWith, presets, ROOT } from './helpers.ts'
 
 const PARTS = ['self_attn.q_proj', 'self_attn.k_proj', 'self_attn.v_proj', 'self_attn.o_proj']
 const MLP = ['mlp.gate_proj', 'mlp.up_proj', 'mlp.down_proj']
@@ -15,7 +15,7 @@ const NAMES = [0, 1].flatMap((i) => [...PARTS, ...MLP].map((part) => `model.laye
 async function translated(
   recipe: string,
 ): Promise<{ options: CoreOptions; notes: readonly string[] }> {
-  const compiled = await readRecipe(nodeHost, recipe)
+  const compiled = await readRecipe(nodeHost, recipe, await presets())
   const options = await resolveOptions({ out: 'x' }, compiled, async () => NAMES)
   return { options, notes: compiled.notes }
 }
@@ -129,13 +129,14 @@ for (const [weights, scheme] of SCHEMES) {
 
 test('llm-compressor: presets are what compressed-tensors 0.19 says they are', async (t) => {
   const text = await readFile(fixture('preset-schemes.json'), 'utf8')
-  const presets: Record<string, Record<string, unknown>> = JSON.parse(text)
+  const described: Record<string, Record<string, unknown>> = JSON.parse(text)
+  const known = await presets()
   t.deepEqual(
-    SCHEME_NAMES.filter((name) => !(name in presets)),
+    [...known.keys()].filter((name) => !(name in described)),
     [],
   )
-  for (const [name, group] of Object.entries(presets)) {
-    const own = presetScheme(name)
+  for (const [name, group] of Object.entries(described)) {
+    const own = presetScheme(known, name)
     const found = groupScheme(group)
     if (own !== undefined) t.is(found, own, name)
     // Widths that nobody writes here are the core's to refuse; all else is refused with a reason.

@@ -10,7 +10,7 @@ import { readRecipe } from '../ts/recipe/read.ts'
 import { resolveOptions } from '../ts/recipe/resolve.ts'
 import { SCHEMA } from '../ts/recipe/schema.ts'
 import { recipeText } from '../ts/recipe/write.ts'
-import { failsWith, ROOT, tempFolder } from './helpers.ts'
+import { failsWith, presets, ROOT, tempFolder } from './helpers.ts'
 
 const NAMES = [0, 1].flatMap((i) =>
   ['self_attn.q_proj', 'self_attn.k_proj', 'mlp.up_proj', 'mlp.down_proj'].map(
@@ -23,7 +23,7 @@ async function optionsOf(
   recipe: string | object,
   more: Partial<QuantizeOptions> = {},
 ): Promise<CoreOptions> {
-  const compiled = await readRecipe(nodeHost, recipe)
+  const compiled = await readRecipe(nodeHost, recipe, await presets())
   return resolveOptions({ out: 'x', ...more }, compiled, async () => NAMES)
 }
 

@@ -12,6 +12,8 @@ export interface Site {
   readonly cutFirst?: boolean
   /** ETag of every file. */
   tag?: string
+  /** Answers this to everything, as a network that wants a login. */
+  readonly page?: string
   /** Gets a line for each request. */
   readonly seen?: string[]
 }
@@ -26,7 +28,8 @@ export async function serve(
   const server = createServer((request, response) => {
     site.seen?.push(`${request.url} ${request.headers.authorization}`)
     const key = `${request.method} ${request.url}`
-    if (site.cutFirst && !asked.has(key)) response.destroy()
+    if (site.page !== undefined) response.end(site.page)
+    else if (site.cutFirst && !asked.has(key)) response.destroy()
     else answer(request, response, { files, site })
     asked.add(key)
   })

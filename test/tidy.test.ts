@@ -102,7 +102,7 @@ test('every TypeScript file is imported or an entry point', (t) => {
 
 test('only the Node side of ts/ knows Node', (t) => {
   const node =
-    /^ts\/(cli\/.*|index\.node|native|host[.-]node|store\/(fs|fs-write|lock|output)|hub\/(cache|download|environment))\.ts$/
+    /^ts\/(cli\/.*|index\.node|native|host[.-]node|store\/(fs|fs-write|lock|output)|hub\/(cache|download|environment|repository))\.ts$/
   const isBad = (file: string): boolean =>
     !node.test(file) && /from 'node:|\b(process|Buffer)\./.test(code(file))
   t.deepEqual(offenders(script, isBad), [])
@@ -110,7 +110,7 @@ test('only the Node side of ts/ knows Node', (t) => {
 
 test('the import maps of pages know what a page imports', (t) => {
   const inPages = script.filter(
-    (file) => !/^ts\/(cli\/|index\.node|native\.|host\.node)/.test(file),
+    (file) => !/^ts\/(cli\/|index\.node|native\.|host\.node|hub\/repository)/.test(file),
   )
   const found = (pattern: RegExp): string[] =>
     inPages.flatMap((file) => [...text(file).matchAll(pattern)].map(([, name = '']) => name))

@@ -31,6 +31,21 @@ import { textOf } from './bytes.ts'
 /** A model's folder, address or file, its name on the hub (`owner/name@revision`), or a store. */
 export type Place = string | Store
 
+/** A format of this build. */
+export interface CatalogFormat {
+  readonly name: string
+  readonly about: string
+  readonly read: boolean
+  readonly write: boolean
+  /** Schemes of every kind that it holds; `gpu` where there is a shader. */
+  readonly schemes: readonly {
+    readonly name: string
+    readonly read: boolean
+    readonly write: boolean
+    readonly gpu: boolean
+  }[]
+}
+
 /** What this build can do, as the core says. */
 export interface Catalog {
   readonly version: string
@@ -41,9 +56,11 @@ export interface Catalog {
     readonly [key: string]: unknown
   }
   readonly methods: readonly { name: string; about: string; needsCalibration: boolean }[]
-  readonly formats: readonly { name: string; about: string; read: boolean; write: boolean }[]
+  readonly formats: readonly CatalogFormat[]
   readonly architectures: readonly { name: string; modelTypes: readonly string[] }[]
   readonly schemes: readonly unknown[]
+  /** llm-compressor's names for schemes. */
+  readonly presets: readonly { name: string; scheme: string }[]
   readonly codes: readonly { name: string; about: string }[]
   /** Recipes that ship with the package. */
   readonly recipes: readonly { name: string; about: string }[]
@@ -137,6 +154,7 @@ export function createApi(binding: Binding, host: Host): Lowbit {
       return quantizeModel(binding, host, from, options)
     },
     async convert(place, options) {
+      checkOptions('convert', options)
       const { lora } = options
       const adapter = lora === undefined ? undefined : await source(lora, options)
       const from = await source(place, { ...options, headers: options.dryRun })
@@ -157,22 +175,7 @@ export function createApi(binding: Binding, host: Host): Lowbit {
       return makeSet(made, sourceList(sources), options)
     },
     inspect: async (place) => inspectSource(binding, await source(place, { headers: true })),
-    async evaluate(model, options = {}) {
-      checkOptions('evaluate', options)
-      const loaded: Model[] = []
-      try {
-        const own = await loadedFor(model, options, { load, loaded })
-        const { reference } = options
-        const other =
-          reference === undefined
-            ? undefined
-            : await loadedFor(reference, options, { load, loaded })
-        const text = options.text ?? textOf(await host.bundled('eval.txt'), 'dataset', 'eval.txt')
-        return await evaluateModel(own, { ...options, text, reference: other })
-      } finally {
-        for (const one of loaded) await one.dispose()
-      }
-    },
+    evaluate: (model, options = {}) => evaluateWith(load, host, model, options),
     catalog: () => catalogOf(binding),
   }
   return {
@@ -183,6 +186,26 @@ export function createApi(binding: Binding, host: Host): Lowbit {
     inspect: typed(api.inspect),
     evaluate: typed(api.evaluate),
     catalog: typed(api.catalog),
+  }
+}
+
+async function evaluateWith(
+  load: Lowbit['load'],
+  host: Host,
+  model: Place | Model,
+  options: EvaluateOptions,
+): Promise<Evaluation> {
+  checkOptions('evaluate', options)
+  const loaded: Model[] = []
+  try {
+    const own = await loadedFor(model, options, { load, loaded })
+    const { reference } = options
+    const other =
+      reference === undefined ? undefined : await loadedFor(reference, options, { load, loaded })
+    const text = options.text ?? textOf(await host.bundled('eval.txt'), 'dataset', 'eval.txt')
+    return await evaluateModel(own, { ...options, text, reference: other })
+  } finally {
+    for (const one of loaded) await one.dispose()
   }
 }
 

@@ -7,7 +7,7 @@ import { concat } from './bytes.ts'
 import type { TensorPlace, WeightFile } from './checkpoint.ts'
 import { CODES, type ErrorCode, errorFrom, LowbitError, quote } from './error.ts'
 import type { Source } from './host.ts'
-import type { Store } from './store/store.ts'
+import type { Range, Store } from './store/store.ts'
 import { type Text, textStore } from './store/texts.ts'
 
 /** How a file is opened. */
@@ -144,7 +144,7 @@ export async function readRestored(
   read: { readonly store: Store; readonly binding: Binding },
   tensor: TensorPlace,
   restore: Restored,
-  part: { readonly offset: number; readonly length: number },
+  part: Range,
 ): Promise<Uint8Array> {
   const unit = restore.granule * restore.row
   const first = Math.floor(part.offset / unit)
@@ -179,7 +179,7 @@ interface Head {
 async function readHead(store: Store, name: string): Promise<Head> {
   const bytes = await store.size(name)
   const length = Math.min(bytes, FIRST_BYTES)
-  return { name, bytes, head: await store.read(name, { offset: 0, length }) }
+  return { name, bytes, head: await readRange(store, name, { offset: 0, length }) }
 }
 
 async function readHeads(store: Store, names: readonly string[]): Promise<Head[]> {
@@ -208,8 +208,17 @@ async function readPart(store: Store, name: string): Promise<Head> {
 async function readOn(store: Store, { name, bytes, head }: Head, wanted: number): Promise<Head> {
   const length = Math.min(wanted, bytes) - head.length
   if (length <= 0) throw new LowbitError('internal', 'The core asks for bytes that it has')
-  const more = await store.read(name, { offset: head.length, length })
+  const more = await readRange(store, name, { offset: head.length, length })
   return { name, bytes, head: concat([head, more]) }
+}
+
+/** Less than was asked for, again and again, would be asked for for ever. */
+async function readRange(store: Store, name: string, range: Range): Promise<Uint8Array> {
+  const bytes = await store.read(name, range)
+  if (bytes.length === range.length) return bytes
+  throw new LowbitError('truncated', `${bytes.length} of ${range.length} bytes came`, {
+    place: `${store.place}/${name}`,
+  })
 }
 
 async function polled(

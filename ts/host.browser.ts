@@ -3,11 +3,11 @@ import { hubFiles } from './calibration/hub.ts'
 import { isDatasetName } from './calibration/source.ts'
 import { LowbitError } from './error.ts'
 import type { Host, Source } from './host.ts'
-import { endpointOf, type Hub } from './hub/access.ts'
-import { hubName, hubPage, hubText } from './hub/name.ts'
-import { remoteSource } from './hub/repository.ts'
+import { endpointOf, type Hub, hubHeaders } from './hub/access.ts'
+import { type HubName, hubName, hubPage, hubText } from './hub/name.ts'
 import { sha256 } from './sha256.ts'
 import { addressFiles, isAddress, readAddress, splitAddress } from './store/address.ts'
+import { fetchStore } from './store/fetch.ts'
 
 /** The world as a page or a worker sees it; places are relative to the page. */
 export const browserHost = (hub: Hub = {}): Host => ({
@@ -40,7 +40,25 @@ async function sourceOf(hub: Hub, place: string, signal: AbortSignal | undefined
   const base = globalThis.location?.href
   const name = isAddress(place) ? hubPage(place, endpointOf(hub)) : hubName(place)
   if (!name || (!isAddress(place) && (await siteHas(place, base)))) return splitAddress(place, base)
-  return remoteSource(hub, name, { name: hubText(name), signal })
+  return hubSource(hub, name, signal)
+}
+
+/**
+ * A model of the hub, read by ranges where it is: the hub's library does not bundle for pages, and
+ * what it would list is asked for by name.
+ */
+function hubSource(hub: Hub, name: HubName, signal: AbortSignal | undefined): Source {
+  const { repo, revision, file, tag } = name
+  if (tag !== undefined) {
+    throw new LowbitError('unsupported', 'A page does not look through the files of a model', {
+      place: hubText(name),
+      remedy: `name the file, as ${repo}/<file>.gguf`,
+    })
+  }
+  const folder = `${endpointOf(hub)}/${repo}/resolve/${encodeURIComponent(revision)}/`
+  const options = { headers: hubHeaders(hub), ...(signal ? { signal } : {}) }
+  const store = fetchStore(folder, options)
+  return file === undefined ? { store } : { store, file }
 }
 
 /** Whether a relative place is a model's folder or file on the page's own site. */

@@ -62,7 +62,7 @@ export interface QuantizeOptions extends Watching {
   readonly method?: string | undefined
   /** Bits, group and symmetry, as in `w4g128-asym`. Default `w4g128`. */
   readonly scheme?: string | undefined
-  /** File format. Default `compressed-tensors`. */
+  /** File format; the first that holds the schemes by default, `compressed-tensors` for integers. */
   readonly format?: string | undefined
   /** Sources of calibration text, as a set of `calibrate`; a public-domain text by default. */
   readonly calibration?: CalibrationSource | readonly CalibrationSource[] | undefined
@@ -100,7 +100,7 @@ export interface QuantizeOptions extends Watching {
   readonly block?: number | undefined
   /** GPTQ: how often scales and codes are refined after rounding. Default 3. */
   readonly refine?: number | undefined
-  /** Data type of scales; the weights' own by default. */
+  /** Data type of scales, `F32`, `F16` or `BF16` in any case; the weights' own by default. */
   readonly scaleDtype?: string | undefined
   /** Seed of what is random. Default 0. */
   readonly seed?: number | undefined

@@ -8,6 +8,7 @@ import {
   type Register,
   type RunFlags,
   runOptions,
+  MODEL,
 } from './command.ts'
 import { textsOf } from './files.ts'
 import { tableText } from './terminal.ts'
@@ -33,7 +34,7 @@ export const registerClassify: Register = (program, context) => {
       'Prints the most likely label of each text and its score; with --pair, of each pair, as ' +
         'cross-encoders and rerankers take them. Runs on the CPU.',
     )
-    .argument('<model>', 'folder or address')
+    .argument('<model>', MODEL)
     .argument('[text...]', 'texts')
     .option('--file <file>', 'a file with a text on each line; - for standard input')
     .option('--pair <text>', 'the first text of pairs, such as a question')

@@ -1,7 +1,7 @@
 /** `lowbit convert`: from one format to another. */
 import { type Command, Option } from 'commander'
 import type { ConvertOptions } from '../options.ts'
-import { type Context, integer, printJson, type Register, size } from './command.ts'
+import { type Context, integer, printJson, type Register, size, MODEL } from './command.ts'
 import { doneText, planText } from './convert-text.ts'
 
 /** Flags of the command, as commander names them. */
@@ -42,7 +42,7 @@ export const registerConvert: Register = (program, context) => {
   const command = program
     .command('convert')
     .description('Take a checkpoint from one format to another, or merge a LoRA adapter')
-    .argument('<model>', "a model's folder, address or file")
+    .argument('<model>', MODEL)
     .requiredOption('-o, --out <folder>', 'where the result goes')
     .requiredOption('--format <name>', 'a format of lowbit quantize, or float')
     .option('--scheme <scheme>', 'scheme of every quantized layer, as w4g128 (its own)')

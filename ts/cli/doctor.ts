@@ -4,6 +4,8 @@ import { availableParallelism, freemem, totalmem } from 'node:os'
 import type { Catalog, Lowbit } from '../api.ts'
 import { bytesText } from '../bytes.ts'
 import { errorFrom } from '../error.ts'
+import { endpointOf } from '../hub/access.ts'
+import { hubSettings } from '../hub/environment.ts'
 import { type Context, printJson, type Register } from './command.ts'
 import { probeModel } from './probe.ts'
 import { tableText } from './terminal.ts'
@@ -28,14 +30,16 @@ export const registerDoctor: Register = (program, context) => {
   program
     .command('doctor')
     .summary('show what this machine can do')
-    .description('Looks at Node, the native module, CPU, GPU, memory and disk.')
+    .description(
+      'Looks at Node, the native module, CPU, GPU, memory, disk and the settings of the hub.',
+    )
     .option('--json', 'print the findings as JSON')
     .addHelpText('after', '\nExamples:\n  lowbit doctor')
     .action((flags: { readonly json?: boolean }) => doctor(context, flags))
 }
 
 async function doctor(context: Context, flags: { readonly json?: boolean }): Promise<void> {
-  const findings = [node(), ...(await binding(context)), memory(), await disk()]
+  const findings = [node(), ...(await binding(context)), memory(), await disk(), await hub()]
   if (flags.json) return printJson(context, { findings })
   context.terminal.out(tableText(findings.map(({ what, found }) => [what, found])))
   for (const { what, advice } of findings) {
@@ -105,4 +109,12 @@ async function disk(): Promise<Finding> {
   const found = `${bytesText(free)} free in ${folder}`
   const advice = 'quantizing needs the size of the result and of the activations between blocks'
   return { what: 'disk', found, ...(free < LITTLE_DISK ? { advice } : {}) }
+}
+
+/** Where models of the hub come from and go to; nothing is asked of it, and no token is shown. */
+async function hub(): Promise<Finding> {
+  const settings = await hubSettings()
+  const token = settings.token === undefined ? 'no token' : 'with a token'
+  const where = settings.offline ? 'offline' : endpointOf(settings)
+  return { what: 'hub', found: `${where}, ${token}, cache in ${settings.cache}` }
 }

@@ -7,6 +7,7 @@ import {
   type Register,
   type RunFlags,
   runOptions,
+  MODEL,
 } from './command.ts'
 import { textsOf } from './files.ts'
 
@@ -32,7 +33,7 @@ export const registerEmbed: Register = (program, context) => {
       'Prints one vector per text, pooled and normalized as the files of sentence-transformers ' +
         'beside the model say. Runs on the CPU.',
     )
-    .argument('<model>', 'folder or address')
+    .argument('<model>', MODEL)
     .argument('[text...]', 'texts')
     .option('--file <file>', 'a file with a text on each line; - for standard input')
     .option('--pooling <name>', 'cls, mean, max or lasttoken, whatever the model says')

@@ -9,6 +9,7 @@ import { registerConvert } from './convert.ts'
 import { registerDoctor } from './doctor.ts'
 import { registerEmbed } from './embed.ts'
 import { registerEval } from './eval.ts'
+import { registerFormats } from './formats.ts'
 import { registerInspect } from './inspect.ts'
 import { registerQuantize } from './quantize.ts'
 import { registerRecipes } from './recipes.ts'
@@ -26,6 +27,7 @@ const COMMANDS: readonly Register[] = [
   registerEmbed,
   registerClassify,
   registerInspect,
+  registerFormats,
   registerDoctor,
 ]
 

@@ -97,7 +97,7 @@ function addWhat(command: Command): void {
       'rounding method, or awq or smoothquant with the rounder that suits (gptq)',
     )
     .option('--scheme <name>', 'bits, group and symmetry, as in w4g128-asym (w4g128)')
-    .option('--format <name>', 'file format (compressed-tensors)')
+    .option('--format <name>', 'file format (what suits the scheme)')
     .option('--ignore <patterns...>', 'modules to leave alone, by name or re:expression')
     .option('--layers <pattern=scheme...>', 'schemes for some modules')
     .option('--target-bpw <bits>', 'choose schemes for so many bits per weight', number(1, 16))

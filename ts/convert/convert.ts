@@ -3,6 +3,7 @@ import type { Binding } from '../binding.ts'
 import { type Checkpoint, openCheckpoint } from '../checkpoint.ts'
 import { errorFrom, LowbitError } from '../error.ts'
 import { type Host, type Output, type Source, storeOutput } from '../host.ts'
+import { modelName } from '../hub/name.ts'
 import { checkOptions } from '../option-rules.ts'
 import type { ConvertOptions } from '../options.ts'
 import { meter } from '../progress.ts'
@@ -184,8 +185,8 @@ async function writeTexts(run: Run, store: Store, report: CoreConvertReport): Pr
   if (card !== undefined && first === undefined) await writeText(store, 'README.original.md', card)
   const facts = {
     ...summary(run, report),
-    name: nameOf(checkpoint.place),
-    adapter: adapter && nameOf(adapter.tensors.store.place),
+    name: modelName(checkpoint.place),
+    adapter: adapter && modelName(adapter.tensors.store.place),
     version: catalog.version,
     sourceCard: first ?? card,
   }
@@ -195,11 +196,6 @@ async function writeTexts(run: Run, store: Store, report: CoreConvertReport): Pr
 async function cardOf(store: Store, name: string): Promise<string | undefined> {
   const bytes = await readOptional(store, name, CARD_BYTES_MAX).catch(() => undefined)
   return bytes && new TextDecoder().decode(bytes)
-}
-
-/** A place without its folders. */
-function nameOf(place: string): string {
-  return place.split(/[/\\]/).findLast((part) => part !== '') ?? 'model'
 }
 
 /** A plan without the texts to write. */

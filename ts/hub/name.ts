@@ -62,3 +62,15 @@ export function hubText({ repo, revision, file, tag }: HubName): string {
   const at = revision === MAIN ? '' : `@${revision}`
   return repo + at + (file === undefined ? '' : `/${file}`) + (tag === undefined ? '' : `:${tag}`)
 }
+
+/** Where a model lies in the cache, and where on the hub: its name is not the last part there. */
+const CACHED = /models--([\w.-]+?)--([\w.-]+)[/\\]snapshots[/\\][\da-f]{40,64}$/
+const RESOLVED = new RegExp(`/(${REPO})/resolve/[^/]+$`)
+
+/** What a card calls a model: its name on the hub, or its place without folders. */
+export function modelName(place: string): string {
+  const [, owner, name] = CACHED.exec(place) ?? []
+  if (owner !== undefined) return `${owner}/${name}`
+  const [, repo] = RESOLVED.exec(place) ?? []
+  return repo ?? place.split(/[/\\]/).findLast((part) => part !== '') ?? 'model'
+}

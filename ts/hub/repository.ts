@@ -1,6 +1,6 @@
 /**
  * What a model on the hub consists of, as one commit has it. The routes (`/api/models/…/revision`,
- * `/api/models/…/tree`, pages of long lists) are `@huggingface/hub`'s to know.
+ * `/api/models/…/tree`, pages of long lists) are `@huggingface/hub`'s to know, which runs in Node only.
  */
 import { LowbitError, nearest, quote } from '../error.ts'
 import type { Source } from '../host.ts'
@@ -36,11 +36,22 @@ const TEXT_BYTES_MAX = 128 << 20
 
 /** The commit of a revision with its files; what `hubFetch` throws, and `path-escape`. */
 export async function commitOf(hub: Hub, name: HubName, asked: Asked): Promise<Commit> {
+  try {
+    return await listed(hub, name, asked)
+  } catch (cause) {
+    if (cause instanceof LowbitError) throw cause
+    throw new LowbitError('io', 'The hub gives an answer that is not understood', {
+      place: asked.name,
+      remedy: 'check HF_ENDPOINT and whether the network asks for a login',
+      cause,
+    })
+  }
+}
+
+async function listed(hub: Hub, { repo, revision }: HubName, asked: Asked): Promise<Commit> {
   const { listFiles, modelInfo } = await import('@huggingface/hub')
-  const { repo, revision } = name
   const reach = { hubUrl: endpointOf(hub), fetch: hubFetch(hub, asked) }
-  const info = await modelInfo({ name: repo, revision, additionalFields: ['sha'], ...reach })
-  const { sha } = info
+  const { sha } = await modelInfo({ name: repo, revision, additionalFields: ['sha'], ...reach })
   if (!/^[\da-f]{40,64}$/.test(sha)) {
     throw new LowbitError('io', `The hub names the commit ${quote(sha)}`, { place: repo })
   }

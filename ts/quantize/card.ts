@@ -6,8 +6,7 @@ import type { CalibrationSet } from './calibration.ts'
 import type { Compared } from './compare.ts'
 import type { Loads } from './engines.ts'
 import { kindsOf } from './kinds.ts'
-import type { Parallel } from './parallel.ts'
-import type { CorePlan, LayerReport } from './report.ts'
+import type { CorePlan, LayerReport, Parallel } from './report.ts'
 
 /** What the card is made from. */
 export interface CardFacts {

@@ -5,9 +5,9 @@ import type { SchemeParts } from './scheme.ts'
 /** The releases that the rows are about. */
 export const RELEASES: Readonly<Record<string, string>> = {
   transformers: '5.17',
-  vLLM: 'of autumn 2026',
-  SGLang: 'of autumn 2026',
-  'llama.cpp': 'of autumn 2026',
+  vLLM: 'of September 2026',
+  SGLang: 'of September 2026',
+  'llama.cpp': 'of September 2026',
 }
 
 /** What some engines do with some formats. */

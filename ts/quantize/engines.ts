@@ -36,6 +36,24 @@ export interface Output {
 /** From good to bad. */
 const VERDICTS = ['yes', 'partly', 'unknown', 'no'] as const
 
+/** Engines that read one scheme for all layers of some formats. */
+const ONE_SCHEME: readonly {
+  readonly engine: Engine
+  readonly reads: (format: string) => boolean
+  readonly note: string
+}[] = [
+  {
+    engine: 'llama.cpp',
+    reads: (format) => CONVERTED.includes(format),
+    note: 'its converter reads one scheme',
+  },
+  {
+    engine: 'transformers',
+    reads: (format) => format.startsWith('gptq'),
+    note: 'it gives every layer the same bits; GPTQModel itself reads the exceptions',
+  },
+]
+
 /** What each engine does with a model: the worst of its layers counts. */
 export function enginesFor(output: Output): readonly Loads[] {
   const schemes = [...new Set(output.layers.map(({ scheme }) => scheme))]
@@ -47,17 +65,18 @@ export function enginesFor(output: Output): readonly Loads[] {
     if (torn !== undefined && SERVERS.some((name) => name === engine)) {
       found.push({ engine, loads: 'no', note: `it joins linears that differ here: ${torn}` })
     }
-    if (schemes.length > 1 && engine === 'llama.cpp' && CONVERTED.includes(output.format)) {
-      found.push({ engine, loads: 'no', note: 'its converter reads one scheme' })
-    }
+    const alone = ONE_SCHEME.find((row) => row.engine === engine && row.reads(output.format))
+    if (alone && schemes.length > 1) found.push({ engine, loads: 'no', note: alone.note })
     const [worst] = found.toSorted((a, b) => VERDICTS.indexOf(b.loads) - VERDICTS.indexOf(a.loads))
     return worst ?? { engine, loads: 'unknown' }
   })
 }
 
 /** What an engine does with one scheme of a format; an empty scheme is that of an original. */
-export function loadsScheme(engine: Engine, format: string, scheme: string): Loads {
+export function loadsScheme(engine: Engine, named: string, scheme: string): Loads {
   const parts = schemeParts(scheme)
+  // Behind an at sign stands a version.
+  const [format = named] = named.split('@')
   const row = ROWS.find(
     ({ engines, formats, when }) =>
       engines.includes(engine) &&

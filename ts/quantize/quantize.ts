@@ -2,6 +2,7 @@
 import type { Binding } from '../binding.ts'
 import type { Checkpoint } from '../checkpoint.ts'
 import { type Host, type Output, type Source, storeOutput } from '../host.ts'
+import { modelName } from '../hub/name.ts'
 import { checkOptions } from '../option-rules.ts'
 import type { QuantizeOptions } from '../options.ts'
 import type { CoreOptions } from '../recipe/core.ts'
@@ -136,7 +137,7 @@ async function factsOf(
   return {
     ...made,
     ...run.loading,
-    name: checkpoint.place.split(/[/\\]/).findLast((part) => part !== '') ?? 'model',
+    name: modelName(checkpoint.place),
     version: catalog.version,
     settings: plan.options ?? settings,
     plan,

@@ -3,7 +3,6 @@ import type { CoreOptions } from '../recipe/core.ts'
 import type { Compared } from './compare.ts'
 import type { Loads } from './engines.ts'
 import type { StageMemory } from './gauge.ts'
-import type { Parallel } from './parallel.ts'
 import type { Survey } from './survey.ts'
 
 /** What is decided before a tensor is read. */
@@ -38,6 +37,8 @@ export interface Plan {
   readonly options?: CoreOptions
   /** Over all of the model's weights. */
   readonly modelBitsPerWeight?: number
+  /** Numbers of devices that it can be cut over. */
+  readonly tensorParallel: readonly Parallel[]
 }
 
 /** A plan as the core gives it, with the texts to write. */
@@ -53,6 +54,13 @@ export interface TransformPlace {
   readonly block?: number
   readonly producer?: string | null
   readonly consumers?: readonly string[]
+}
+
+/** Whether the model can be cut over a number of devices, as engines cut it. */
+export interface Parallel {
+  readonly ranks: number
+  /** Why not; absent when every part can be cut. */
+  readonly why?: string
 }
 
 /** One quantized layer. */

@@ -7,6 +7,7 @@ import { textList } from '../option-rules.ts'
 import type { QuantizeOptions } from '../options.ts'
 import { type Compiled, pruneShare } from '../recipe/compile.ts'
 import type { CoreOptions } from '../recipe/core.ts'
+import { presetScheme, presetsOf } from '../recipe/foreign-schemes.ts'
 import { methodRecipe, readRecipe } from '../recipe/read.ts'
 import { DEFAULTS, resolveOptions } from '../recipe/resolve.ts'
 import type { CalibrationSize } from './calibration.ts'
@@ -31,10 +32,12 @@ export function checkQuantize(options: QuantizeOptions): void {
 
 /** The recipe of a call: the one it names, or that of a method that is more than a rounder. */
 export async function recipeOf(
+  binding: Binding,
   host: Host,
   { recipe, method }: QuantizeOptions,
 ): Promise<Compiled | undefined> {
-  return recipe === undefined ? methodRecipe(method) : readRecipe(host, recipe)
+  if (recipe === undefined) return methodRecipe(method)
+  return readRecipe(host, recipe, presetsOf(JSON.parse(await binding.catalog())))
 }
 
 /** The options that decide the bytes; what nobody said is left to the core. */
@@ -49,7 +52,7 @@ export async function settingsOf(
 
 /** Names of the linears that could be quantized: those of the simplest plan. */
 async function linearNames(binding: Binding, checkpoint: Checkpoint): Promise<readonly string[]> {
-  const options = { method: 'rtn', scheme: 'w8', format: DEFAULTS.format, ignore: [] }
+  const options = { method: 'rtn', scheme: 'w8', ignore: [] }
   const plan = await planFrom(binding, requestText(checkpoint, { options }), checkpoint.place)
   return [...plan.layers.map(({ name }) => name), ...plan.ignored]
 }
@@ -94,9 +97,9 @@ export async function planFrom(binding: Binding, text: string, place: string): P
 /** Whether a step looks at activations; unknown methods are the plan's to refuse. */
 export async function needsCalibration(binding: Binding, settings: CoreOptions): Promise<boolean> {
   const { method, layers = [], transforms = [], prune, observer, targetBpw } = settings
-  const catalog: { methods?: readonly { name: string; needsCalibration?: boolean }[] } = JSON.parse(
-    await binding.catalog(),
-  )
+  const catalog: Parameters<typeof presetsOf>[0] & {
+    methods?: readonly { name: string; needsCalibration?: boolean }[]
+  } = JSON.parse(await binding.catalog())
   const methods = new Set([method, ...layers.map((rule) => rule.method ?? method)])
   const schemes = [settings.scheme, ...layers.map((rule) => rule.scheme ?? '')]
   const steps = [...transforms.map(({ kind }) => kind), ...(prune ? [prune.method] : [])]
@@ -105,7 +108,7 @@ export async function needsCalibration(binding: Binding, settings: CoreOptions):
     (targetBpw ?? undefined) !== undefined ||
     steps.some((step) => !DATA_FREE.has(step)) ||
     // Inputs with one scale for all tokens.
-    schemes.some((name) => /a8s/i.test(name)) ||
+    schemes.some((name) => /a8s|a4$/i.test(presetScheme(presetsOf(catalog), name) ?? name)) ||
     (catalog.methods ?? []).some((row) => methods.has(row.name) && row.needsCalibration === true)
   )
 }
@@ -115,12 +118,13 @@ export function defaultNotes(
   options: QuantizeOptions,
   recipe: Compiled | undefined,
   size: CalibrationSize | null,
+  settings: CoreOptions,
 ): string[] {
   const keys = recipe ? [] : (['method', 'scheme', 'format'] as const)
   const assumed = keys.filter((key) => options[key] === undefined)
   const notes =
     assumed.length > 0
-      ? [`Assumed ${assumed.map((key) => `${key} ${DEFAULTS[key]}`).join(', ')}`]
+      ? [`Assumed ${assumed.map((key) => assumedText(key, settings)).join(', ')}`]
       : []
   if (size && options.calibration === undefined && recipe?.calibration.files === undefined) {
     const { samples, length } = size
@@ -129,6 +133,14 @@ export function defaultNotes(
     )
   }
   return [...notes, ...(recipe?.notes ?? [])]
+}
+
+/** What was taken, and why where that follows from something else. */
+function assumedText(key: 'method' | 'scheme' | 'format', settings: CoreOptions): string {
+  const text = `${key} ${settings[key]}`
+  return key === 'format' && settings.scheme !== DEFAULTS.scheme
+    ? `${text}, the first that holds ${settings.scheme}`
+    : text
 }
 
 /** Calibration runs where its sums are repeatable. */

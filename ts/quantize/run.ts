@@ -1,6 +1,6 @@
 /** One call of `quantize`: what does not change during it, and how it is decided. */
 import type { Binding } from '../binding.ts'
-import { type Checkpoint, configOf, openCheckpoint, readTensor } from '../checkpoint.ts'
+import { type Checkpoint, openCheckpoint, readTensor } from '../checkpoint.ts'
 import { errorFrom, throwIfAborted } from '../error.ts'
 import type { Host, Output, Source } from '../host.ts'
 import type { QuantizeOptions } from '../options.ts'
@@ -19,7 +19,6 @@ import { drive, type Driven, type Driving } from './drive.ts'
 import { enginesFor } from './engines.ts'
 import { forecastSeconds } from './forecast.ts'
 import { type Gauge, gauge } from './gauge.ts'
-import { parallelOf } from './parallel.ts'
 import type { CorePlan, QuantizeReport } from './report.ts'
 import {
   defaultNotes,
@@ -55,7 +54,7 @@ export async function prepare(
   options: QuantizeOptions,
 ): Promise<Run> {
   promptsOf(options)
-  const recipe = await recipeOf(host, options)
+  const recipe = await recipeOf(binding, host, options)
   // Blocks are quantized anew from the floats that they stand for.
   const checkpoint = await openCheckpoint(binding, source, { floats: 'F16' })
   const settings = await settingsOf(binding, checkpoint, options, recipe)
@@ -65,7 +64,8 @@ export async function prepare(
   const maxShardBytes = options.maxShardBytes ?? recipe?.maxShardBytes
   const decided = { binding, host, options, recipe, maxShardBytes, checkpoint, source, size }
   const planned = await planWith(decided, settings)
-  const notes = [...defaultNotes(options, recipe, size), ...planned.plan.warnings]
+  const assumed = defaultNotes(options, recipe, size, planned.settings)
+  const notes = [...assumed, ...planned.plan.warnings]
   return { ...decided, ...planned, gauge: gauge(meter(options), host.memory), notes }
 }
 
@@ -81,16 +81,15 @@ export async function planWith(
   const { threads } = host
   const request = jobText(checkpoint, { ...decided, settings, threads, journal: [] })
   const plan = await planFrom(binding, request, checkpoint.place)
-  const { layers, ignored, workUnits } = plan
-  const loading = {
-    engines: enginesFor({ format: settings.format, layers, ignored }),
-    tensorParallel: parallelOf(plan, configOf(checkpoint).json),
-  }
-  if (workUnits === undefined) return { settings, plan, loading }
+  const { layers, ignored, workUnits, tensorParallel } = plan
+  // With every default filled in.
+  const all = plan.options ?? settings
+  const loading = { engines: enginesFor({ format: all.format, layers, ignored }), tensorParallel }
+  if (workUnits === undefined) return { settings: all, plan, loading }
   const catalog: { host?: { isa?: string } } = JSON.parse(await binding.catalog())
   const isa = options.isa ?? catalog.host?.isa ?? 'scalar'
   const seconds = forecastSeconds(workUnits, isa, options.threads ?? threads)
-  return { settings, plan: seconds === undefined ? plan : { ...plan, seconds }, loading }
+  return { settings: all, plan: seconds === undefined ? plan : { ...plan, seconds }, loading }
 }
 
 /** What to calibrate on: what the call says, then the recipe. */

@@ -9,13 +9,13 @@ export interface SchemeParts {
   readonly group: number | undefined
   /** Rows and columns of a block. */
   readonly block: readonly [number, number] | undefined
-  /** Inputs are rounded to 8 bits at run time. */
+  /** Inputs are rounded at run time. */
   readonly inputs: boolean
   readonly zero: 'none' | 'int' | 'float'
 }
 
 const ELEMENT = /^(?:w(\d)|fp8|nf4|fp4|mxfp4|nvfp4)/
-const REST = /^(a8s?)?(?:(?:g|flat)(-?\d+)|b(\d+)x(\d+))?/
+const REST = /^(a8s?|a4)?(?:(?:g|flat)(-?\d+)|b(\d+)x(\d+))?/
 
 /** Elements that are no integers: their bits, and the group when none is written. */
 const FLOATS: Readonly<Record<string, readonly [bits: number, group: number | undefined]>> = {

@@ -1,5 +1,6 @@
 /** What the readers of llm-compressor's modifiers share. */
 import { LowbitError } from '../error.ts'
+import type { Presets } from './foreign-schemes.ts'
 import type { Path, RecipeSource } from './source.ts'
 
 /** Where a modifier is, and what the reader should know. */
@@ -7,6 +8,7 @@ export interface Translating {
   readonly source: RecipeSource
   readonly path: Path
   readonly name: string
+  readonly presets: Presets
   readonly notes: string[]
 }
 

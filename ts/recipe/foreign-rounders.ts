@@ -3,7 +3,7 @@ import { isObject, type Json } from '../bytes.ts'
 import { quote } from '../error.ts'
 import { listText } from '../option-rules.ts'
 import { listOf, refuse, type Translating } from './foreign-parts.ts'
-import { groupScheme, presetScheme, SCHEME_NAMES } from './foreign-schemes.ts'
+import { groupScheme, presetScheme } from './foreign-schemes.ts'
 
 const OBSERVERS: Readonly<Record<string, string>> = {
   minmax: 'minmax',
@@ -59,7 +59,7 @@ function aimsOf(args: Json, at: Translating): readonly Aim[] {
       at,
       'scheme',
       'there is neither scheme nor config_groups',
-      `use ${listText(SCHEME_NAMES)}`,
+      `use ${listText([...at.presets.keys()])}`,
     )
   return patternsOf(targets ?? ['Linear'], at).map((pattern) => ({
     pattern,
@@ -72,7 +72,7 @@ function groupAims(name: string, group: unknown, at: Translating): readonly Aim[
     throw refuse(at, 'config_groups', `${name} holds no keys`, 'expected targets and weights')
   const found = isObject(group) ? group : {}
   // llm-compressor takes a preset's name with its targets too.
-  const scheme = presetScheme(name) ?? groupScheme(found)
+  const scheme = presetScheme(at.presets, name) ?? groupScheme(found)
   if (typeof scheme !== 'string') {
     throw refuse(at, 'config_groups', `${name}.${scheme.key}: ${scheme.what}`)
   }
@@ -88,13 +88,13 @@ function patternsOf(targets: unknown, at: Translating): readonly string[] {
 }
 
 function named(name: string, at: Translating): string {
-  const scheme = presetScheme(name)
+  const scheme = presetScheme(at.presets, name)
   if (scheme !== undefined) return scheme
   throw refuse(
     at,
     'scheme',
     `scheme ${quote(name)} is not written here`,
-    `use ${listText(SCHEME_NAMES)}`,
+    `use ${listText([...at.presets.keys()])}`,
   )
 }
 

@@ -1,31 +1,19 @@
 /** Schemes as compressed-tensors describes them, to our names. */
 import { isObject, type Json } from '../bytes.ts'
 
-/** Names of presets in compressed-tensors 0.19. */
-const PRESET_SCHEMES: Readonly<Record<string, string>> = {
-  W2A16: 'w2g128',
-  W3A16: 'w3g128',
-  W4A16: 'w4g128',
-  W4A16_ASYM: 'w4g128-asym',
-  W8A16: 'w8g128',
-  W8A8: 'w8a8',
-  INT8: 'w8a8',
-  W2A8: 'w2a8g128',
-  W3A8: 'w3a8g128',
-  W4A8: 'w4a8g128',
-  FP8: 'fp8a8st',
-  FP8_DYNAMIC: 'fp8a8',
-  FP8_BLOCK: 'fp8a8b128x128',
-  NVFP4A16: 'nvfp4',
-  MXFP4A16: 'mxfp4',
+/** Names of presets and our schemes for them; the core's catalog has the table. */
+export type Presets = ReadonlyMap<string, string>
+
+/** The table of a catalog. */
+export function presetsOf(catalog: {
+  readonly presets?: readonly { readonly name: string; readonly scheme: string }[]
+}): Presets {
+  return new Map((catalog.presets ?? []).map(({ name, scheme }) => [name, scheme]))
 }
 
-/** Names that can be read, for messages. */
-export const SCHEME_NAMES: readonly string[] = Object.keys(PRESET_SCHEMES)
-
 /** The scheme of a preset's name, in any case. */
-export function presetScheme(name: string): string | undefined {
-  return PRESET_SCHEMES[name.toUpperCase()]
+export function presetScheme(presets: Presets, name: string): string | undefined {
+  return presets.get(name.toUpperCase())
 }
 
 /** What is wrong with a description, by the key that says it. */
@@ -59,10 +47,13 @@ function joined(element: string, weights: Json, inputs: unknown): string | Misma
 
 /** FP4 in groups, with scales that are floats of 8 bits. */
 function smallFloat(weights: Json, inputs: unknown): string | Mismatch {
-  if (isObject(inputs)) {
-    return mismatch('input_activations', 'inputs in 4 bits are not written here')
-  }
   const scale = scaleText(weights)
+  if (isObject(inputs)) {
+    const local = inputs['dynamic'] === 'local' && inputs['group_size'] === 16
+    return local && weights['group_size'] === 16 && scale.includes('float8')
+      ? 'nvfp4a4'
+      : mismatch('input_activations', 'inputs in 4 bits are written with nvfp4 only')
+  }
   if (weights['group_size'] === 16 && scale.includes('float8')) return 'nvfp4'
   if (weights['group_size'] === 32 && scale.includes('uint8')) return 'mxfp4'
   return mismatch('weights', 'floats of 4 bits are in groups of 16 or 32')

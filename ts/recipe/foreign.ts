@@ -7,6 +7,7 @@ import { LowbitError, nearest, quote } from '../error.ts'
 import { listText } from '../option-rules.ts'
 import type { ModifierForm, RecipeForm } from './form.ts'
 import type { Translating } from './foreign-parts.ts'
+import type { Presets } from './foreign-schemes.ts'
 import { FOREIGN, type ForeignRow, REFUSED } from './foreign-rows.ts'
 import type { Path, RecipeSource } from './source.ts'
 
@@ -35,13 +36,13 @@ export function isForeign(value: unknown): value is Json {
 }
 
 /** Translates a recipe; `recipe` names the modifier or key that is not done here. */
-export function translate(value: Json, source: RecipeSource): Translated {
+export function translate(value: Json, source: RecipeSource, presets: Presets): Translated {
   const notes: string[] = []
   const modifiers: ModifierForm[] = []
   for (const { name, args, path } of modifiersOf(value, source)) {
     const row = FOREIGN[name]
     if (!row) throw unknownModifier(name, source.place(path))
-    const at: Translating = { source, path, name, notes }
+    const at: Translating = { source, path, name, presets, notes }
     checkKeys(args, row, at)
     modifiers.push(...row.to(args, at))
   }

@@ -5,21 +5,30 @@ import type { Host } from '../host.ts'
 import { checkForm } from './check.ts'
 import { type Compiled, compileForm } from './compile.ts'
 import { isForeign, translate } from './foreign.ts'
+import type { Presets } from './foreign-schemes.ts'
 import { METHODS, type Preset, PRESETS } from './presets.ts'
 import { objectSource, parseSource, type RecipeSource } from './source.ts'
 
-/** Reads, checks and compiles; `recipe` or `not-found` with the nearest preset. */
-export async function readRecipe(host: Host, given: string | object): Promise<Compiled> {
+/**
+ * Reads, checks and compiles; `recipe` or `not-found` with the nearest preset. `schemes` are the names
+ * that another tool's recipe may have for ours.
+ */
+export async function readRecipe(
+  host: Host,
+  given: string | object,
+  schemes: Presets,
+): Promise<Compiled> {
   if (typeof given !== 'string')
-    return compileSource(objectSource(given, 'recipe'), 'a given recipe')
+    return compileSource(objectSource(given, 'recipe'), 'a given recipe', schemes)
   const preset = PRESETS.find(({ name }) => name === given)
   if (preset) return compilePreset(preset)
-  if (given.includes('\n')) return compileSource(parseSource(given, 'recipe'), 'a given recipe')
+  if (given.includes('\n'))
+    return compileSource(parseSource(given, 'recipe'), 'a given recipe', schemes)
   if (!/[./\\]/.test(given)) throw unknownPreset(given)
   const text = textOf(await readFile(host, given), 'recipe', given)
   const name = baseName(given)
   const folder = given.slice(0, given.length - name.length)
-  return { ...compileSource(parseSource(text, name), name), folder }
+  return { ...compileSource(parseSource(text, name), name, schemes), folder }
 }
 
 /** The recipe of a method that is more than a rounder, if it is one. */
@@ -34,14 +43,14 @@ export function baseName(place: string): string {
 }
 
 function compilePreset({ name, recipe }: Preset): Compiled {
-  return compileSource(objectSource(recipe, name), name)
+  return compileSource(objectSource(recipe, name), name, new Map())
 }
 
-function compileSource(source: RecipeSource, name: string): Compiled {
+function compileSource(source: RecipeSource, name: string, schemes: Presets): Compiled {
   if (!isForeign(source.value)) {
     return compileForm(checkForm(source), source, { name, foreign: false, notes: [] })
   }
-  const { form, notes } = translate(source.value, source)
+  const { form, notes } = translate(source.value, source, schemes)
   // Places of the translation are not places of the text.
   return compileForm(form, objectSource(form, name), { name, foreign: true, notes })
 }

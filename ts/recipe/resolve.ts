@@ -15,7 +15,7 @@ import {
 export const DEFAULTS = {
   method: 'gptq',
   scheme: 'w4g128',
-  format: 'compressed-tensors',
+  format: 'auto',
   samples: 128,
   length: 512,
 } as const

@@ -4,7 +4,7 @@ import { isObject, type Json, objectOf, textOf } from '../bytes.ts'
 import { errorFrom, LowbitError, quote } from '../error.ts'
 import type { Hash, Within } from '../host.ts'
 import { readOptional, type Store } from '../store/store.ts'
-import { checkPatterns } from './patterns.ts'
+import { checkParts } from './parts.ts'
 
 /** Text to token ids and back. */
 export interface Tokenizer {
@@ -44,8 +44,7 @@ export async function openTokenizer(store: Store, within?: Within): Promise<Toke
   const json = objectOf(textOf(bytes, 'tokenizer', place), 'tokenizer', place)
   const config = await readTokenizerConfig(store)
   const size = countIds(json, place)
-  const { normalizer, pre_tokenizer: splitter, decoder } = json
-  checkPatterns([normalizer, splitter, decoder], place)
+  checkParts(json, place)
   try {
     return new Opened(new HuggingFace(json, config), { config, size }, within)
   } catch (error) {
@@ -177,7 +176,7 @@ function countIds(json: Json, place: string): number {
 
 function checkId(token: unknown, id: unknown, place: string): void {
   if (typeof id === 'number' && Number.isInteger(id) && id >= 0 && id <= ID_MAX) return
-  throw new LowbitError('tokenizer', `Token ${quote(String(token))} has id ${String(id)}`, {
+  throw new LowbitError('tokenizer', `Token ${quote(String(token))} has id ${JSON.stringify(id)}`, {
     place,
     remedy: `ids are whole numbers up to ${ID_MAX}`,
   })

@@ -140,7 +140,7 @@ fn main() -> Outcome<()> {
         name: &name.unwrap_or_default(),
         tensors: &checkpoint.sources,
         files: Files {
-            tokenizer: &tokenizer,
+            tokenizer: Some(&tokenizer),
             config: config.as_ref(),
             model: &model,
             template: template.as_deref(),

@@ -4,10 +4,12 @@
 //! the type they are stored in, so that writing a matrix back gives the bytes it was read from.
 
 mod check;
+mod codebooks;
 mod floats;
 mod row;
 mod scales;
 
+pub use codebooks::Codebooks;
 pub use floats::Floats;
 pub use scales::{Nested, Scales};
 
@@ -94,6 +96,8 @@ pub enum Values {
     Table(Table),
     /// Small floats.
     Minifloat(Minifloat),
+    /// Sums of vectors out of codebooks.
+    Codebooks(Codebooks),
 }
 
 /// A matrix of `rows` outputs × `cols` inputs in quantized form.
@@ -116,7 +120,8 @@ pub struct Inputs {
     pub element: Element,
     /// Bits per value.
     pub bits: u8,
-    /// One scale for every input, from calibration; a scale per token otherwise.
+    /// One scale for every input, from calibration; a scale per token otherwise. For E2M1 it is what
+    /// the E4M3 scales of groups are divided by.
     pub scale: Option<f32>,
     /// Inputs of a token that share a scale; all of them otherwise.
     pub group: Option<usize>,
@@ -129,10 +134,11 @@ impl Inputs {
         let activations = scheme.activations?;
         let element = match scheme.element {
             Element::Int => Element::Int,
+            Element::Nvfp4 => Element::Nvfp4,
             _ => Element::Fp8,
         };
-        let group = match scheme.group {
-            Group::Block { cols, .. } => Some(cols),
+        let group = match (scheme.group, scheme.element) {
+            (Group::Block { cols, .. }, _) | (Group::Run(cols), Element::Nvfp4) => Some(cols),
             _ => None,
         };
         Some(Self {
@@ -149,7 +155,7 @@ impl QuantizedMatrix {
     pub fn integer(&self, asked_by: &str) -> Result<&Integer> {
         match &self.values {
             Values::Integer(m) => Ok(m),
-            Values::Table(_) | Values::Minifloat(_) => Err(Error::new(
+            Values::Table(_) | Values::Minifloat(_) | Values::Codebooks(_) => Err(Error::new(
                 Code::Unsupported,
                 format!("{asked_by} needs integer codes"),
             )),

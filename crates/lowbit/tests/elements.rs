@@ -78,6 +78,7 @@ fn codes(matrix: &QuantizedMatrix) -> Vec<u8> {
         Values::Integer(m) => &m.codes,
         Values::Table(m) => &m.codes,
         Values::Minifloat(m) => return m.bytes.clone(),
+        Values::Codebooks(_) => panic!("no rounder makes codebooks"),
     };
     let mut out = vec![0; matrix.rows * matrix.cols];
     for (r, row) in out.chunks_mut(matrix.cols).enumerate() {
@@ -90,7 +91,7 @@ fn scales(matrix: &QuantizedMatrix) -> &Scales {
     match &matrix.values {
         Values::Integer(m) => &m.scales,
         Values::Table(m) => &m.scales,
-        Values::Minifloat(_) => panic!("scales of a minifloat are plain"),
+        Values::Minifloat(_) | Values::Codebooks(_) => panic!("its scales are plain"),
     }
 }
 

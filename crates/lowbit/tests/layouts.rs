@@ -1,4 +1,18 @@
-//! Every layout against matrices that the reference tools wrote (`test/fixtures/make_layouts.py`).
+//! Every layout against matrices that the reference tools wrote (`test/fixtures/make_layouts.py` and
+//! `make_gptq.py`), both ways bit for bit.
+//!
+//! | layout                                                   | tool                     |
+//! | -------------------------------------------------------- | ------------------------ |
+//! | compressed-tensors: pack, int, float, naive, nvfp4, mxfp4 | compressed-tensors 0.19  |
+//! | GPTQ 1 and 2 (2, 3, 4, 8 bits, by index), AWQ GEMM        | GPTQModel 7.7            |
+//! | bitsandbytes NF4, FP4, both with nested scales, INT8      | bitsandbytes 0.50        |
+//! | HQQ 2, 3, 4, 8 bits                                       | hqq 0.2.8                |
+//! | Hugging Face FP8, EETQ, AQLM, AWQ GEMV                    | their definitions, below |
+//!
+//! The definitions are followed one weight at a time in `layout/golden_tests.rs` (EETQ, GEMV, the
+//! known words of GPTQ and AWQ), `layout/aqlm_tests.rs` and here (FP8). The known words of
+//! compressed-tensors before and since 0.18 are in `layout/compressed_tensors/pack_tests.rs`, those of
+//! bitsandbytes in `layout/golden_tests.rs` too, those of GGUF in `tests/gguf.rs` and `gguf/codec_tests.rs`.
 #![expect(
     clippy::unwrap_used,
     reason = "a test ends where its fixture is not as written"
@@ -13,15 +27,22 @@ use lowbit::{Cpu, Dtype, Scheme, Tensor};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
-const VECTORS: &[u8] = include_bytes!("../../../test/fixtures/vectors/layouts.safetensors");
+const VECTORS: [&[u8]; 2] = [
+    include_bytes!("../../../test/fixtures/vectors/layouts.safetensors"),
+    include_bytes!("../../../test/fixtures/vectors/gptq.safetensors"),
+];
 
 /// The tensors of one matrix by the name of their part.
 type Case = BTreeMap<String, Tensor>;
 
 /// Cases by layout and scheme.
 fn cases() -> BTreeMap<(String, String), Case> {
-    let header = safetensors::parse(VECTORS, VECTORS.len() as u64).unwrap();
-    let data = &VECTORS[header.data_start as usize..];
+    VECTORS.iter().flat_map(|file| cases_of(file)).collect()
+}
+
+fn cases_of(file: &[u8]) -> BTreeMap<(String, String), Case> {
+    let header = safetensors::parse(file, file.len() as u64).unwrap();
+    let data = &file[header.data_start as usize..];
     let mut cases: BTreeMap<_, Case> = BTreeMap::new();
     for entry in header.entries {
         let [layout, scheme, part]: [&str; 3] = entry
@@ -52,7 +73,9 @@ fn matrices() -> Vec<(&'static dyn Layout, Scheme, Case, String)> {
         let config = config.map(|t| serde_json::from_slice(&t.bytes).unwrap());
         let resolver = config.map(|config: Value| found.detect(&config).unwrap().unwrap());
         let rule = resolver.as_ref().map(|r| r.rule("base").unwrap());
-        let parsed: Scheme = scheme.parse().unwrap();
+        // Behind the scheme may stand what it does not say.
+        let own = scheme.split(' ').next().unwrap_or_default();
+        let parsed: Scheme = own.parse().unwrap();
         if let Some(rule) = rule {
             assert_eq!(rule.scheme, parsed, "{what}: the scheme of the config");
         }
@@ -84,7 +107,7 @@ fn original(case: &Case) -> Dtype {
 #[test]
 fn values_are_those_that_the_reference_restores() {
     let all = matrices();
-    assert_eq!(all.len(), 22);
+    assert_eq!(all.len(), 43);
     for (layout, scheme, case, what) in all {
         let matrix = decode(layout, &scheme, &case);
         let dense = case["dense"].view().unwrap().to_f32().unwrap();
@@ -188,7 +211,12 @@ fn inputs_are_rounded_as_compressed_tensors_does() {
             scheme.element == Element::Int
         );
         if !scheme.activations.unwrap().dynamic {
-            inputs.scale = Some(0.0123);
+            let fixed = if inputs.element == Element::Nvfp4 {
+                44.8
+            } else {
+                0.0123
+            };
+            inputs.scale = Some(fixed);
         }
         let values = |part: &str| case[part].view().unwrap().to_f32().unwrap();
         let cols = case["x"].shape[1];
@@ -196,5 +224,5 @@ fn inputs_are_rounded_as_compressed_tensors_does() {
         assert_eq!(found, values("y"), "{name}");
         compared += 1;
     }
-    assert_eq!(compared, 5);
+    assert_eq!(compared, 6);
 }

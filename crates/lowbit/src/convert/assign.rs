@@ -1,6 +1,6 @@
 //! Which scheme and which type of scales a module gets in a layout.
 
-use super::source::Quantized;
+use super::source::{Coding, Quantized};
 use crate::error::{Code, Error, Result};
 use crate::layout::Layout;
 use crate::layout::bitsandbytes::BitsAndBytes;
@@ -42,14 +42,22 @@ pub(super) fn natural(from: &Scheme, layout: &dyn Layout, shape: (usize, usize))
             }
         }
     }
-    let Err(e) = layout.fits(from, shape.0, shape.1) else {
-        return Ok(*from);
-    };
-    let remedy = format!(
-        "name a --scheme of {} to have values rounded to it",
-        layout.name()
-    );
-    Err(Error::new(e.code, e.what).remedy(remedy))
+    match layout.fits(from, shape.0, shape.1) {
+        Ok(()) => Ok(*from),
+        Err(e) => Err(Error::new(e.code, e.what).remedy(rounding(layout))),
+    }
+}
+
+/// `scheme` for blocks whose values no scheme describes.
+pub(super) fn no_scheme(quantized: &Quantized, layout: &dyn Layout) -> Error {
+    let (from, to) = (quantized.name(), layout.name());
+    let what = format!("{from} has groups with minima or values that {to} does not hold");
+    Error::new(Code::Scheme, what).remedy(rounding(layout))
+}
+
+fn rounding(layout: &dyn Layout) -> String {
+    let name = layout.name();
+    format!("name a --scheme of {name} to have values rounded to it")
 }
 
 /// What a layout divides its stored scales by.
@@ -70,6 +78,11 @@ const SCALES: &[&str] = &[
 
 /// The type that a matrix's scales have; `F32` for those that are no plain floats.
 pub(super) fn scale_dtype(quantized: &Quantized) -> Dtype {
+    if let Coding::Blocks(ty) = quantized.coding {
+        // Products of a half and an integer, of which f32 holds every one.
+        let products = ty.name.ends_with("_K");
+        return if products { Dtype::F32 } else { Dtype::F16 };
+    }
     let is_scale = |name: &str| {
         name.rsplit('.')
             .next()

@@ -14,6 +14,7 @@
 //! value by value (`remake.rs`).
 
 use super::forecast::{block, groups};
+use super::regroup::{Regroup, divided, flat};
 use crate::matrix::{
     Codes, Floats, Inputs, Integer, Minifloat, QuantizedMatrix, Scales, Table, Values, Zero,
 };
@@ -22,7 +23,7 @@ use crate::scheme::{Activations, Element, Group, Scheme, ZeroPoint};
 use crate::tensor::Dtype;
 
 /// Why something does not fit.
-type Fit<T> = Result<T, String>;
+pub(super) type Fit<T> = Result<T, String>;
 
 /// What a module becomes.
 #[derive(Debug, Clone, Copy)]
@@ -45,6 +46,7 @@ pub(super) fn refit(matrix: &QuantizedMatrix, wanted: &Wanted) -> Fit<QuantizedM
         Values::Integer(m) => Values::Integer(integer(m, shape, wanted)?),
         Values::Table(m) => Values::Table(table(m, shape, wanted)?),
         Values::Minifloat(m) => Values::Minifloat(minifloat(m, shape, wanted)?),
+        Values::Codebooks(_) => return Err("sums out of codebooks have no other form".into()),
     };
     let scale = matrix.inputs.and_then(|i| i.scale);
     let mut inputs = Inputs::of(&wanted.scheme);
@@ -166,50 +168,13 @@ fn recode(codes: &Codes, cols: usize, bits: u8, shift: i16) -> Fit<Codes> {
     Ok(Codes::pack(&all, cols, bits))
 }
 
-/// Flat scales of a type, taken to other groups.
-fn flat(scales: &Scales, pick: &Regroup, dtype: Dtype) -> Fit<Floats> {
-    if let Scales::Flat(floats) = scales
-        && floats.dtype() == dtype
-        && pick.same()
-    {
-        return Ok(floats.clone());
-    }
-    let values: Vec<f32> = (0..scales.len()).map(|i| scales.get(i)).collect();
-    let floats = Floats::from_f32(dtype, &pick.take(&values)?).map_err(|e| e.what)?;
-    match (0..floats.len()).find(|i| !floats.get(*i).is_finite()) {
-        None => Ok(floats),
-        Some(_) => Err(format!("a scale is beyond {}", dtype.name())),
-    }
-}
-
-/// Scales as numbers over one divisor: those that give the same quotients, where there are any.
-fn divided(scales: &Scales, pick: &Regroup, divisor: f32) -> Fit<Scales> {
-    if let (Scales::Divided { divisor: own, .. }, true) = (scales, pick.same())
-        && *own == divisor
-    {
-        return Ok(scales.clone());
-    }
-    let values: Vec<f32> = (0..scales.len()).map(|i| scales.get(i)).collect();
-    let mut values = pick.take(&values)?;
-    for value in &mut values {
-        let near = *value * divisor;
-        let tried = [near, near.next_up(), near.next_down()];
-        let same = tried.into_iter().find(|v| *v / divisor == *value);
-        *value = same.unwrap_or(near);
-    }
-    Ok(Scales::Divided {
-        values: Floats::F32(values),
-        divisor,
-    })
-}
-
 /// What the codes of an element stand for.
 fn values_of(element: Element) -> Option<&'static [f32; 16]> {
     match element {
         Element::Nf4 => Some(&NF4),
         Element::Fp4 => Some(&FP4),
         Element::Mxfp4 | Element::Nvfp4 => Some(&E2M1),
-        Element::Int | Element::Fp8 => None,
+        Element::Int | Element::Fp8 | Element::Aqlm => None,
     }
 }
 
@@ -270,53 +235,4 @@ fn minifloat(m: &Minifloat, (rows, cols): (usize, usize), wanted: &Wanted) -> Fi
         block,
         scales: Floats::from_f32(dtype, &scales).map_err(|e| e.what)?,
     })
-}
-
-/// Numbers per row and group taken to groups of another width.
-struct Regroup {
-    rows: usize,
-    cols: usize,
-    from: usize,
-    to: usize,
-}
-
-impl Regroup {
-    fn new(rows: usize, cols: usize, from: usize, to: usize) -> Fit<Self> {
-        if from.is_multiple_of(to) || to.is_multiple_of(from) {
-            return Ok(Self {
-                rows,
-                cols,
-                from,
-                to,
-            });
-        }
-        Err(format!("groups of {from} do not go with groups of {to}"))
-    }
-
-    fn same(&self) -> bool {
-        self.from == self.to
-    }
-
-    fn from_len(&self) -> usize {
-        self.rows * (self.cols / self.from)
-    }
-
-    fn take(&self, values: &[f32]) -> Fit<Vec<f32>> {
-        let (before, after) = (self.cols / self.from, self.cols / self.to);
-        let mut taken = Vec::with_capacity(self.rows * after);
-        for row in values.chunks_exact(before) {
-            for g in 0..after {
-                let (first, last) = (g * self.to / self.from, ((g + 1) * self.to - 1) / self.from);
-                let own = row[first];
-                if row[first..=last]
-                    .iter()
-                    .any(|v| v.to_bits() != own.to_bits())
-                {
-                    return Err("neighbouring groups differ in scale or zero point".into());
-                }
-                taken.push(own);
-            }
-        }
-        Ok(taken)
-    }
 }

@@ -145,43 +145,39 @@ impl Feed {
         let granule = granule.max(1);
         let some = pace::rows_per_slice(cols, Observer::MinMax) / granule * granule;
         let count = some.max(granule).min(rows - self.next as usize);
-        match &tensor.stored {
-            Stored::Plain(name) => {
-                let row_bytes = (cols * tensor.read_dtype().bits() / 8) as u64;
-                self.asked = Asked::Rows;
-                Ok(Fed::Ask(Ask::ReadRange {
-                    tensor: name.clone(),
-                    offset: self.next * row_bytes,
-                    len: count as u64 * row_bytes,
-                }))
-            }
-            Stored::Matrix(_) => {
-                let Some(matrix) = &self.matrix else {
-                    return self.ask_matrix(tensor);
-                };
-                let first = self.next as usize;
-                let mut values = vec![0.0f32; count * cols];
-                widen(matrix, first, &mut values, cpu);
-                self.give(tensor, cpu, values)
-            }
+        if let Some(name) = tensor.row_wise() {
+            let row_bytes = tensor.row_bytes()?;
+            self.asked = Asked::Rows;
+            return Ok(Fed::Ask(Ask::ReadRange {
+                tensor: name.to_owned(),
+                offset: self.next * row_bytes,
+                len: count as u64 * row_bytes,
+            }));
         }
+        let Some(matrix) = &self.matrix else {
+            return self.ask_matrix(tensor);
+        };
+        let first = self.next as usize;
+        let mut values = vec![0.0f32; count * cols];
+        widen(matrix, first, &mut values, cpu);
+        self.give(tensor, cpu, values)
     }
 
-    /// Rows as they came, or with what an adapter adds.
+    /// Rows as they came, or widened where they are blocks or an adapter adds to them.
     fn rows_from(&mut self, tensor: &Logical, cpu: &Cpu, bytes: Vec<u8>) -> Result<Fed> {
-        let cols = tensor.cols();
-        let count = bytes.len() * 8 / tensor.read_dtype().bits();
-        if self.factors.is_some() {
-            let mut values = vec![0.0f32; count];
-            f32_from(tensor.read_dtype(), &bytes, &mut values)?;
+        let (cols, dtype) = (tensor.cols(), tensor.read_dtype());
+        let count = (bytes.len() as u64 / tensor.row_bytes()?.max(1)) as usize;
+        if self.factors.is_some() || matches!(dtype, Dtype::Blocks(_)) {
+            let mut values = vec![0.0f32; count * cols];
+            f32_from(dtype, &bytes, &mut values)?;
             return self.give(tensor, cpu, values);
         }
         let first = self.next as usize;
-        self.next += (count / cols) as u64;
+        self.next += count as u64;
         let rows = Tensor {
             name: tensor.name.clone(),
-            dtype: tensor.read_dtype(),
-            shape: vec![count / cols, cols],
+            dtype,
+            shape: vec![count, cols],
             bytes,
         };
         Ok(Fed::Give(Given::Rows { first, rows }))
@@ -216,19 +212,9 @@ pub(super) fn widen(matrix: &QuantizedMatrix, first: usize, values: &mut [f32], 
 fn decode(tensor: &Logical, answer: Vec<Vec<u8>>) -> Result<QuantizedMatrix> {
     let quantized = tensor.quantized();
     let quantized = quantized.ok_or_else(|| wrong(tensor, "as a matrix"))?;
-    let parts: Vec<_> = quantized
-        .parts
-        .iter()
-        .zip(answer)
-        .map(|(info, bytes)| Tensor {
-            name: info.name.clone(),
-            dtype: info.dtype,
-            shape: info.shape.clone(),
-            bytes,
-        })
-        .collect();
     let module = tensor.module();
-    let matrix = quantized.layout.decode(module, &quantized.scheme, &parts)?;
+    let matrix = quantized.decode(module, answer)?;
+    let matrix = matrix.ok_or_else(|| wrong(tensor, "as a matrix"))?;
     if tensor.shape != [matrix.rows, matrix.cols] {
         let (rows, cols) = (matrix.rows, matrix.cols);
         let what = format!("{rows}×{cols}, config.json asks for {:?}", tensor.shape);

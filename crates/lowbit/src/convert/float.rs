@@ -6,7 +6,7 @@
 
 use super::report::ModuleReport;
 use super::request::Request;
-use super::source::{FLOAT_NAMES, Logical, Source};
+use super::source::{FLOAT_NAMES, Logical, Quantized, Source};
 use super::target::{Form, Given, How, Making, Piece, Planned, Target, Want};
 use super::work;
 use crate::container::safetensors;
@@ -85,8 +85,8 @@ fn wanted(tensor: &Logical, asked: Option<Dtype>) -> Dtype {
     asked.filter(|_| is_float && known).unwrap_or(tensor.dtype)
 }
 
-fn planned(tensor: &Logical, to: Dtype) -> Planned {
-    let from = tensor.quantized().map(|q| q.scheme.to_string());
+pub(super) fn planned(tensor: &Logical, to: Dtype) -> Planned {
+    let from = tensor.quantized().map(Quantized::name);
     let widens = match tensor.quantized() {
         Some(_) => to == Dtype::F32,
         None => to == Dtype::F32 || to == tensor.dtype,

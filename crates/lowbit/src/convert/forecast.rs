@@ -53,9 +53,9 @@ pub(super) fn groups(from: Option<(usize, usize)>, to: Option<(usize, usize)>) -
 }
 
 /// Whether the inputs of a module are rounded when it runs, as loaders see it.
-pub(super) fn inputs_differ(from: &Scheme, to: &Scheme) -> Option<&'static str> {
+pub(super) fn inputs_differ(from: Option<&Scheme>, to: &Scheme) -> Option<&'static str> {
     let is_static = |a: Option<Activations>| a.is_some_and(|a| !a.dynamic);
-    match (from.activations, to.activations) {
+    match (from.and_then(|s| s.activations), to.activations) {
         (a, b) if a == b => None,
         (Some(_), None) => Some("inputs are not rounded any more when the model runs"),
         _ if is_static(to.activations) => Some("the source has no scale for the inputs"),

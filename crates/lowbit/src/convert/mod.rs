@@ -15,7 +15,8 @@
 //! | `targets.rs`  | the table of formats                                                           |
 //! | `layouts.rs`  | target: quantized safetensors in any layout, planned in `planning.rs`          |
 //! | `assign.rs`   | the scheme that each module gets                                               |
-//! | `exact.rs`    | a matrix in the form of another scheme; `forecast.rs` tells before reading     |
+//! | `exact.rs`    | a matrix in the form of another scheme, its groups in `regroup.rs`             |
+//! | `forecast.rs` | what that will do to values, before any is read                                |
 //! | `remake.rs`   | one matrix of it: refitted, compared, else rounded                             |
 //! | `float.rs`    | target: plain floats                                                           |
 //! | `feed.rs`     | brings each want its tensor: reads, decodes, widens, merges                    |
@@ -29,16 +30,19 @@ mod exact;
 mod feed;
 mod float;
 mod forecast;
+pub mod gguf;
 mod layouts;
 mod lora;
 mod peft;
 pub mod plan;
 mod planning;
+mod regroup;
 mod remake;
 pub mod report;
 pub mod request;
 mod sizes;
 pub mod source;
+mod stored;
 pub mod target;
 mod targets;
 #[cfg(test)]

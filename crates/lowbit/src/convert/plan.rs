@@ -10,7 +10,9 @@ use crate::job::files::File;
 use crate::job::identity::Identity;
 use crate::job::pace;
 use crate::job::seal::Seal;
+use crate::scheme::Scheme;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 /// A checked conversion.
@@ -91,10 +93,12 @@ impl Plan {
         let file = |f: &File| json!({ "file": f.name, "bytes": f.bytes });
         let planned = self.target.planned();
         let config = self.target.config().map(|c| format!("{c:#}\n"));
+        let quantized = planned.iter().filter(|p| p.to.parse::<Scheme>().is_ok());
+        let quantized: BTreeSet<_> = quantized.map(|p| p.name.as_str()).collect();
         let mut out = json!({
             "kind": "convert",
             "layers": planned.iter().map(layer).collect::<Vec<_>>(),
-            "ignored": self.source.float_linears(),
+            "ignored": self.source.float_linears(|module| quantized.contains(module)),
             "outputs": files.list.iter().map(file).collect::<Vec<_>>(),
             "bitsPerWeight": self.target.bits_per_weight(),
             "memoryPeakBytes": self.memory_bytes()?,
@@ -156,6 +160,9 @@ fn identity(request: &Request) -> Identity {
     facts.push(("option maxShardBytes".into(), shards));
     if let Some(adapter) = &request.adapter {
         facts.push(("adapter".into(), adapter.fingerprint()));
+    }
+    if let Some(gguf) = &request.gguf {
+        facts.push(("gguf".into(), gguf.fingerprint()));
     }
     for (file, identity) in &request.identities {
         facts.push((format!("source file {file:?}"), identity.clone()));

@@ -1,8 +1,8 @@
 //! What a layout makes of each tensor, decided one after another.
 
-use super::assign::{check_config, divisor, natural, parse_scale_dtype, scale_dtype};
+use super::assign::{check_config, divisor, natural, no_scheme, parse_scale_dtype, scale_dtype};
 use super::exact::Wanted;
-use super::float::{Cast, Copy};
+use super::float::{Cast, Copy, planned};
 use super::forecast::{forecast, inputs_differ};
 use super::layouts::{Layouts, Step};
 use super::remake::Remake;
@@ -15,10 +15,12 @@ use crate::error::{Code, Error, Result};
 use crate::job::files::Files;
 use crate::job::plan::SHARD_BYTES;
 use crate::layout::Layout;
+use crate::model::config::Config;
 use crate::round::gptq::Quality;
 use crate::round::observer::Observer;
 use crate::scheme::{Element, Group, Scheme};
 use crate::tensor::Dtype;
+use std::collections::BTreeSet;
 
 /// A target while its tensors are gone through.
 pub(super) struct Planning<'a> {
@@ -27,6 +29,7 @@ pub(super) struct Planning<'a> {
     scheme: Option<Scheme>,
     scale_dtype: Option<Dtype>,
     observer: Observer,
+    model: Option<Config>,
     /// Whether the source says that groups have an order of their own.
     ordered: bool,
     tensors: Vec<safetensors::Planned>,
@@ -61,6 +64,7 @@ impl<'a> Planning<'a> {
             scheme: options.scheme.as_deref().map(str::parse).transpose()?,
             scale_dtype: scale_dtype.transpose()?,
             observer: Observer::parse(options.observer.as_deref().unwrap_or("minmax"))?,
+            model: source.model.clone(),
             ordered: source.config["quantization_config"]["desc_act"] == true,
             tensors: Vec::new(),
             target: Layouts::empty(),
@@ -71,7 +75,8 @@ impl<'a> Planning<'a> {
     }
 
     pub(super) fn add(&mut self, index: usize, tensor: &Logical) -> Result<()> {
-        let (form, step) = match tensor.quantized() {
+        let linear = tensor.is_linear(self.model.as_ref());
+        let (form, step) = match tensor.quantized().filter(|_| linear) {
             Some(quantized) => {
                 let place = |e: Error| e.at(format!("module {:?}", tensor.module()));
                 let remake = self.remake(tensor, quantized).map_err(place)?;
@@ -103,17 +108,10 @@ impl<'a> Planning<'a> {
     }
 
     fn plain(&mut self, tensor: &Logical) -> (Form, Step) {
-        if !tensor.is_edited() {
+        if !tensor.is_edited() && tensor.quantized().is_none() {
             return (Form::Stored, Step::Copy(Copy::new(&tensor.name)));
         }
-        let planned = Planned {
-            name: tensor.module().to_owned(),
-            shape: (tensor.rows(), tensor.cols()),
-            from: tensor.dtype.name().into(),
-            to: tensor.dtype.name().into(),
-            how: How::Merged,
-            why: "an adapter is merged".into(),
-        };
+        let planned = planned(tensor, tensor.dtype);
         self.target.planned.push(planned.clone());
         let cast = Cast::new(tensor, tensor.dtype, planned, self.options.exact);
         (Form::Rows { granule: 1 }, Step::Cast(cast))
@@ -122,17 +120,18 @@ impl<'a> Planning<'a> {
     /// Decides about a quantized matrix.
     pub(super) fn remake(&mut self, tensor: &Logical, quantized: &Quantized) -> Result<Remake> {
         let shape = (tensor.rows(), tensor.cols());
-        let from = &quantized.scheme;
-        let scheme = match self.scheme {
-            Some(scheme) => scheme,
-            None => natural(from, self.layout, shape)?,
+        let from = quantized.scheme();
+        let scheme = match (self.scheme, &from) {
+            (Some(scheme), _) => scheme,
+            (None, Some(from)) => natural(from, self.layout, shape)?,
+            (None, None) => return Err(no_scheme(quantized, self.layout)),
         };
         self.layout.fits(&scheme, shape.0, shape.1)?;
         let by_index = self.by_index(tensor, quantized, &scheme, shape);
         let (how, why) = self.outcome(tensor, quantized, &scheme, by_index);
-        self.check_inputs(from, &scheme, how)?;
+        self.check_inputs(from.as_ref(), &scheme, how)?;
         if how == How::Rounded && scheme.element == Element::Int && scheme.group == Group::Tensor {
-            let what = format!("{from} is not rounded to {scheme}, with one scale for the matrix");
+            let what = format!("nothing is rounded to {scheme}, with one scale for the matrix");
             return Err(Error::new(Code::Scheme, what).remedy("name a scheme with groups or rows"));
         }
         let scale_dtype = self.scale_dtype.unwrap_or_else(|| scale_dtype(quantized));
@@ -166,7 +165,7 @@ impl<'a> Planning<'a> {
             planned: Planned {
                 name: module.to_owned(),
                 shape,
-                from: from.to_string(),
+                from: quantized.name(),
                 to: scheme.to_string(),
                 how,
                 why,
@@ -209,7 +208,11 @@ impl<'a> Planning<'a> {
         if tensor.is_edited() {
             return (How::Merged, "an adapter is merged".into());
         }
-        let (from, cols) = (&quantized.scheme, tensor.cols());
+        let cols = tensor.cols();
+        let Some(from) = &quantized.scheme() else {
+            let what = format!("{} has no form that {scheme} holds", quantized.name());
+            return (How::Rounded, what);
+        };
         let groups = |s: &Scheme| s.group_cols(cols).unwrap_or(0);
         let several = groups(from) < cols;
         if several && self.has_order(quantized) && !(by_index && groups(from) == groups(scheme)) {
@@ -228,7 +231,7 @@ impl<'a> Planning<'a> {
     }
 
     /// Rounding of inputs is part of what a checkpoint says; a change is told.
-    fn check_inputs(&mut self, from: &Scheme, to: &Scheme, how: How) -> Result<()> {
+    fn check_inputs(&mut self, from: Option<&Scheme>, to: &Scheme, how: How) -> Result<()> {
         let is_static = to.activations.is_some_and(|a| !a.dynamic);
         let rounded = matches!(how, How::Rounded | How::Merged);
         let differ = match inputs_differ(from, to) {
@@ -240,6 +243,7 @@ impl<'a> Planning<'a> {
         let Some(what) = differ else {
             return Ok(());
         };
+        let from = from.map_or_else(|| "blocks".into(), Scheme::to_string);
         let what = format!("{from} → {to}: {what}");
         if is_static {
             return Err(Error::new(Code::Scheme, what)
@@ -254,7 +258,8 @@ impl<'a> Planning<'a> {
     pub(super) fn finish(mut self, request: &Request, source: &Source) -> Result<Layouts> {
         let shard_bytes = request.max_shard_bytes.unwrap_or(SHARD_BYTES);
         self.target.files = Files::new(&self.tensors, shard_bytes)?;
-        let mut ignored = source.float_linears();
+        let assigned: BTreeSet<_> = self.assignment.iter().map(|(m, _)| m.as_str()).collect();
+        let mut ignored = source.float_linears(|module| assigned.contains(module));
         // Encoders have none.
         let head = source.model.as_ref().map(|m| m.arch().head.to_owned());
         let head = head.filter(|h| !h.is_empty());

@@ -22,6 +22,9 @@ pub struct Request {
     /// What is merged into the weights on the way.
     #[serde(default)]
     pub adapter: Option<Adapter>,
+    /// What a GGUF file needs beside.
+    #[serde(default)]
+    pub gguf: Option<super::gguf::Extras>,
     /// Lines of the journal of an unfinished run, in order.
     #[serde(default)]
     pub journal: Vec<String>,
@@ -54,9 +57,10 @@ pub struct Adapter {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Options {
-    /// A layout by name, or `float`.
+    /// A layout by name, `float` or `gguf`.
     pub format: String,
-    /// Scheme of every quantized module of the source; one that holds its values otherwise.
+    /// Scheme of every quantized module of the source; one that holds its values otherwise. For
+    /// `gguf` a mix as `Q4_K_M`.
     pub scheme: Option<String>,
     /// `float`: the type of dequantized weights, and of all others too; the config's own
     /// otherwise, others as they are.
@@ -100,6 +104,7 @@ impl Request {
             tensors: Vec::new(),
             options,
             adapter: None,
+            gguf: None,
             journal: Vec::new(),
             isa: None,
             threads: None,

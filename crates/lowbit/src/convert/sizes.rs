@@ -1,7 +1,8 @@
 //! Outputs and inputs of quantized matrices, before a tensor is read.
 
-use super::source::Quantized;
+use super::source::{Coding, Quantized};
 use crate::error::{Code, Error, Result};
+use crate::layout::Layout;
 use crate::model::config::Config;
 use crate::model::weights;
 use crate::scheme::{Group, Scheme};
@@ -19,19 +20,33 @@ pub(super) fn known(model: &Config) -> BTreeMap<String, (usize, usize)> {
         .collect()
 }
 
+/// Whether a module is a linear of one of the model's blocks that may be quantized.
+pub(super) fn is_linear(model: &Config, module: &str) -> bool {
+    let block = module.strip_prefix(model.arch().blocks);
+    let number = block.and_then(|rest| rest.split('.').nth(1)?.parse::<usize>().ok());
+    let Some(block) = number.filter(|n| *n < model.layers) else {
+        return false;
+    };
+    let linears = weights::linears(model, block);
+    linears.iter().any(|l| l.quantizable && l.module == module)
+}
+
 /// Outputs and inputs of a matrix from the shapes of its tensors: the one pair under which the
 /// layout would write them so.
 pub(super) fn of_parts(module: &str, q: &Quantized) -> Result<(usize, usize)> {
-    let bits = usize::from(q.scheme.bits);
+    let Coding::Layout(layout, scheme) = q.coding else {
+        return Err(Error::new(Code::Internal, "blocks have a shape"));
+    };
+    let bits = usize::from(scheme.bits);
     let sizes: BTreeSet<usize> = q.parts.iter().flat_map(|p| p.shape.clone()).collect();
-    let scaled = |n: &usize| [*n, 2 * n, 8 * n, 32 * n / bits, n * group(&q.scheme)];
+    let scaled = |n: &usize| [*n, 2 * n, 8 * n, 32 * n / bits, n * group(&scheme)];
     let sizes: BTreeSet<usize> = sizes.iter().flat_map(scaled).filter(|n| *n > 0).collect();
     let mut found = BTreeSet::new();
     for rows in &sizes {
         for cols in &sizes {
             let shape = (*rows, *cols);
-            let fits = q.layout.divides(&q.scheme, shape.0, shape.1).is_ok();
-            if fits && writes_so(module, q, shape) {
+            let fits = layout.divides(&scheme, shape.0, shape.1).is_ok();
+            if fits && writes_so(module, q, layout, &scheme, shape) {
                 found.insert(shape);
             }
         }
@@ -54,10 +69,14 @@ fn group(scheme: &Scheme) -> usize {
     }
 }
 
-fn writes_so(module: &str, q: &Quantized, shape: (usize, usize)) -> bool {
-    let planned = q
-        .layout
-        .outputs(module, &q.scheme, shape, Dtype::F32, false);
+fn writes_so(
+    module: &str,
+    q: &Quantized,
+    layout: &dyn Layout,
+    scheme: &Scheme,
+    shape: (usize, usize),
+) -> bool {
+    let planned = layout.outputs(module, scheme, shape, Dtype::F32, false);
     planned.iter().all(|p| {
         let found = q.parts.iter().find(|t| t.name == p.name);
         found.is_some_and(|t| t.shape == p.shape)

@@ -8,6 +8,8 @@
 
 use super::lora::{Edit, Lora};
 use super::sizes;
+pub(super) use super::stored::FLOAT_NAMES;
+pub use super::stored::{Coding, Quantized, Stored};
 use crate::error::{Code, Error, Result};
 use crate::job::request::{TensorEntry, infos};
 use crate::layout::{self, Layout, Resolver};
@@ -17,26 +19,6 @@ use crate::scheme::Scheme;
 use crate::tensor::{Dtype, checked_bytes};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-
-/// How a tensor lies in the source.
-#[derive(Debug)]
-pub enum Stored {
-    /// As one tensor of this name.
-    Plain(String),
-    /// As the tensors of a quantized matrix.
-    Matrix(Quantized),
-}
-
-/// A matrix in a layout.
-#[derive(Debug)]
-pub struct Quantized {
-    /// What decodes it.
-    pub layout: &'static dyn Layout,
-    /// How it is quantized.
-    pub scheme: Scheme,
-    /// Its tensors, as stored.
-    pub parts: Vec<TensorInfo>,
-}
 
 /// A tensor by the name that the model has for it.
 #[derive(Debug)]
@@ -69,6 +51,18 @@ impl Logical {
         self.name.strip_suffix(".weight").unwrap_or(&self.name)
     }
 
+    /// Whether it is a linear that quantized layouts hold: of a layout now, or one of the model's
+    /// blocks. GGUF quantizes the embedding and the head too.
+    pub(super) fn is_linear(&self, model: Option<&Config>) -> bool {
+        let Some(quantized) = self.quantized() else {
+            return false;
+        };
+        match quantized.coding {
+            Coding::Layout(..) => true,
+            Coding::Blocks(_) => model.is_some_and(|m| sizes::is_linear(m, self.module())),
+        }
+    }
+
     /// Whether an adapter changes its values.
     pub fn is_edited(&self) -> bool {
         self.edit.is_some()
@@ -93,11 +87,25 @@ impl Logical {
         outer.iter().product()
     }
 
-    /// Type of its floats where they are read.
+    /// Type of its rows where they are read.
     pub(super) fn read_dtype(&self) -> Dtype {
+        let blocks = self.quantized().and_then(Quantized::blocks);
         match self.edit {
             Some(Edit::Replace(dtype)) => dtype,
-            _ => self.dtype,
+            _ => blocks.unwrap_or(self.dtype),
+        }
+    }
+
+    /// Bytes of a row where rows are read by themselves.
+    pub(super) fn row_bytes(&self) -> Result<u64> {
+        checked_bytes(self.read_dtype(), &[1, self.cols()])
+    }
+
+    /// The tensor whose rows can be read by themselves.
+    pub(super) fn row_wise(&self) -> Option<&str> {
+        match &self.stored {
+            Stored::Plain(name) => Some(name),
+            Stored::Matrix(q) => q.blocks().and(q.parts.first()).map(|p| &*p.name),
         }
     }
 
@@ -183,15 +191,31 @@ impl Source {
         named.map_or(Dtype::F32, |(_, dtype)| *dtype)
     }
 
-    /// Modules with matrices of floats, as loaders want them named beside quantized ones.
-    pub fn float_linears(&self) -> Vec<String> {
+    /// Modules with matrices that are not `quantized` in the output, as loaders want them named
+    /// beside those that are.
+    pub fn float_linears(&self, quantized: impl Fn(&str) -> bool) -> Vec<String> {
         let embed = self.model.as_ref().map(|m| m.named(m.arch().embed));
         let is_linear = |t: &&Logical| {
-            let matrix = t.shape.len() == 2 && t.quantized().is_none();
+            let matrix = t.shape.len() == 2 && !quantized(t.module());
             matrix && t.name.ends_with(".weight") && Some(t.module()) != embed.as_deref()
         };
         let found = self.tensors.iter().filter(is_linear);
         found.map(|t| t.module().to_owned()).collect()
+    }
+
+    /// A tensor that nothing lies beside.
+    fn alone(&self, info: &TensorInfo) -> Logical {
+        let (dtype, stored) = match info.dtype {
+            Dtype::Blocks(ty) => {
+                let quantized = Quantized {
+                    coding: Coding::Blocks(ty),
+                    parts: vec![info.clone()],
+                };
+                (self.float_dtype(), Stored::Matrix(quantized))
+            }
+            dtype => (dtype, Stored::Plain(info.name.clone())),
+        };
+        Logical::new(&info.name, dtype, &info.shape, stored)
     }
 
     /// Puts the tensors of each quantized matrix together.
@@ -207,8 +231,7 @@ impl Source {
         for info in &infos {
             let found = resolver.and_then(|r| matrix(r, &names, &info.name));
             let Some((module, layout, scheme, parts)) = found else {
-                let stored = Stored::Plain(info.name.clone());
-                all.push(Logical::new(&info.name, info.dtype, &info.shape, stored));
+                all.push(self.alone(info));
                 continue;
             };
             // The matrix stands where the first of its tensors is.
@@ -217,8 +240,7 @@ impl Source {
                 continue;
             }
             let quantized = Quantized {
-                layout,
-                scheme,
+                coding: Coding::Layout(layout, scheme),
                 parts: parts.into_iter().cloned().collect(),
             };
             let known = shapes.get(&module).copied();
@@ -234,16 +256,6 @@ impl Source {
         Ok(all)
     }
 }
-
-/// Types of floats as configs and options name them.
-pub(super) const FLOAT_NAMES: &[(&str, Dtype)] = &[
-    ("float32", Dtype::F32),
-    ("float16", Dtype::F16),
-    ("bfloat16", Dtype::BF16),
-    ("f32", Dtype::F32),
-    ("f16", Dtype::F16),
-    ("bf16", Dtype::BF16),
-];
 
 /// The model of a checkpoint whose architecture is known.
 fn model(config: &Value, infos: &[TensorInfo]) -> Result<Option<Config>> {

@@ -1,6 +1,7 @@
 //! Which formats a conversion can make, one row each.
 
 use super::float;
+use super::gguf;
 use super::layouts;
 use super::request::Request;
 use super::source::Source;
@@ -11,7 +12,7 @@ use crate::layout::LAYOUTS;
 type Make = fn(&Request, &Source) -> Result<Box<dyn Target>>;
 
 /// Formats beside the layouts.
-const OTHERS: &[(&str, Make)] = &[("float", float::make)];
+const OTHERS: &[(&str, Make)] = &[("float", float::make), ("gguf", gguf::make)];
 
 /// The target that a request names; `option` with the nearest name otherwise.
 pub(super) fn make(request: &Request, source: &Source) -> Result<Box<dyn Target>> {

@@ -166,6 +166,12 @@ pub fn has_shader(ty: &Type) -> bool {
         })
 }
 
+/// Bits of the codes in a type's quantized matrix; none where `matrix` gives none.
+pub fn bits(ty: &Type) -> Option<u8> {
+    let form = FORMS.iter().find(|f| f.name == ty.name);
+    form.map(|f| f.bits)
+}
+
 /// The blocks of a matrix of `cols` columns as a quantized matrix, nothing for types of floats and
 /// those whose codes stand for several values.
 ///

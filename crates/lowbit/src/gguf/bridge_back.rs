@@ -55,6 +55,17 @@ fn exponent(ty: &Type, scale: f32) -> Result<u8> {
     }
 }
 
+/// Whether a type holds some matrices of so many bits exactly.
+pub fn may_hold(ty: &Type, bits: u8) -> bool {
+    KINDS.iter().any(|(name, kind)| {
+        let its = match kind {
+            Kind::Centre { bits } | Kind::Min { bits } => *bits,
+            Kind::Table(_) => 4,
+        };
+        *name == ty.name && its == bits
+    })
+}
+
 /// The blocks of a matrix, row after row; `unsupported` with the reason when the type has no place
 /// for something of it, `block` when rows are no whole blocks.
 pub fn blocks(ty: &Type, matrix: &QuantizedMatrix) -> Result<Vec<u8>> {

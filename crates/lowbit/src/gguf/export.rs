@@ -1,6 +1,7 @@
 //! A checkpoint as a GGUF file: what the file will hold, and each tensor's blocks when its turn
 //! comes. Nothing is read here; who calls brings the tensors in the order of the plan.
 
+use super::bridge_back;
 use super::codec::{Importance, decode, encode};
 use super::collect::Names;
 use super::family::Family;
@@ -18,6 +19,7 @@ use super::vocabulary::{self, Files};
 use super::write::Planned;
 use crate::cpu::Cpu;
 use crate::error::{Code, Error, Result};
+use crate::matrix::QuantizedMatrix;
 use crate::tensor::{Dtype, TensorRef};
 use serde_json::Value as Json;
 
@@ -107,6 +109,10 @@ pub fn plan(request: &Request<'_>) -> Result<Plan> {
     let rows = rows
         .ok_or_else(|| Error::new(Code::MissingTensor, "the checkpoint has no token embedding"))?;
     vocabulary::set(&mut keys, &request.files, rows)?;
+    if request.files.tokenizer.is_none() {
+        warnings
+            .push("there is no tokenizer.json: the file takes and gives tokens, not text".into());
+    }
     if let Some((imatrix, file)) = request.imatrix {
         record(&mut keys, imatrix, file);
     }
@@ -169,6 +175,15 @@ impl Output {
         let importance = self.importance.as_ref().map(|all| &all[source]);
         let cols = if row == 1 { values.len() } else { row };
         encode(self.planned.ty, &values, cols, importance, cpu).map_err(place)
+    }
+
+    /// Blocks of a whole source that is a quantized matrix; `unsupported` with the reason when they
+    /// would not give its values exactly.
+    pub fn blocks_of(&self, matrix: &QuantizedMatrix) -> Result<Vec<u8>> {
+        let mut blocks = bridge_back::blocks(self.planned.ty, matrix)?;
+        let row_bytes = self.planned.ty.row_bytes(matrix.cols)?;
+        self.change.reorder(&mut blocks, row_bytes)?;
+        Ok(blocks)
     }
 
     /// Rows that must be encoded together.

@@ -41,7 +41,7 @@ pub(super) fn files<'a>(
     model: &'a Value,
 ) -> Files<'a> {
     Files {
-        tokenizer,
+        tokenizer: Some(tokenizer),
         config,
         model,
         template: Some("{{ x }}"),
@@ -129,7 +129,8 @@ fn a_llama_has_its_names_keys_and_order() {
     assert_eq!(m.index("llama.rope.dimension_count").unwrap(), Some(16));
     assert_eq!(m.float("llama.rope.freq_base").unwrap(), Some(5000.0));
     assert_eq!(m.index("general.file_type").unwrap(), Some(7));
-    assert!(plan.warnings.is_empty());
+    // A window has no key in this family.
+    assert!(plan.warnings.len() == 1 && plan.warnings[0].contains("sliding_window is 128"));
 }
 
 #[test]
@@ -177,6 +178,10 @@ fn queries_and_keys_of_a_llama_are_reordered() {
 fn experts_are_stacked_and_must_be_complete() {
     let mut model = config("qwen3_moe");
     model["num_experts"] = json!(3);
+    let refused = planned(&model, &sources(3), "Q4_0", None).unwrap_err();
+    assert_eq!(refused.code, Code::Unsupported);
+    assert!(refused.what.contains("norm_topk_prob is missing"));
+    model["norm_topk_prob"] = json!(true);
     let plan = planned(&model, &sources(3), "Q4_0", None).unwrap();
     let down = plan
         .outputs

@@ -1,11 +1,12 @@
 //! config.json from the keys of a file: the rows of `metadata.rs` and `family.rs` read backwards.
 
 use super::families::FAMILIES;
-use super::family::{Family, Key, KeyKind};
+use super::family::{Family, KeyKind};
 use super::granted::Taken;
+use super::import_keys::own_keys;
 use super::import_rope::{self, short};
 use super::metadata::{EXPERTS, KEYS, OPTIONAL};
-use super::value::{Array, Metadata, Value};
+use super::value::Metadata;
 use crate::error::{Code, Error, Result};
 use serde_json::{Map, Value as Json, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +37,7 @@ const KNOWN: &[(&str, &str, &str)] = &[
         "SmolLM3ForCausalLM",
         r#"{"no_rope_layer_interval": 4}"#,
     ),
+    ("qwen3_vl", "Qwen3VLForConditionalGeneration", "{}"),
     (
         "deepseek_v2",
         "DeepseekV2ForCausalLM",
@@ -45,12 +47,6 @@ const KNOWN: &[(&str, &str, &str)] = &[
 ];
 
 const GELU: &str = r#"{"hidden_activation": "gelu_pytorch_tanh"}"#;
-
-/// Layers of those Gemmas whose scores are not over the root of a head's width.
-const LARGE_GEMMAS: &[(&str, usize)] = &[("gemma2", 46), ("gemma3", 62)];
-
-/// Counts of which 0 stands for null in config.json.
-const NULL_FOR_ZERO: &[&str] = &["q_lora_rank", "sliding_window"];
 
 /// What the rest of the import needs to know of a model.
 #[derive(Debug)]
@@ -117,7 +113,7 @@ impl Model {
     }
 
     /// `model_type` of config.json.
-    fn model_type(&self) -> &str {
+    pub(super) fn model_type(&self) -> &str {
         match self.family {
             // One architecture of GGUF, two of transformers.
             Some(family) if family.arch == "llama" && self.experts > 0 => "mixtral",
@@ -236,80 +232,6 @@ fn experts_key(model: &Model) -> &'static str {
         _ => 1,
     };
     EXPERTS[key]
-}
-
-/// The family's own keys, and what follows from others.
-fn own_keys(config: &mut Map<String, Json>, m: &Metadata, model: &Model) -> Result<()> {
-    let keys = model.family.map_or(&[][..], |f| f.keys);
-    for key in keys {
-        if let Some(value) = own_value(key, m, model)? {
-            config.insert(key.from.into(), value);
-        }
-    }
-    for key in keys {
-        // The other part of a sum is known now.
-        let name = format!("{}.{}", model.arch, key.name);
-        if let (KeyKind::CountPlus(other), Some(sum)) = (key.kind, m.index(&name)?) {
-            let part = config.get(other).and_then(Json::as_u64).unwrap_or(0);
-            config.insert(key.from.into(), json!(sum.saturating_sub(part)));
-            // To transformers a head is what turns.
-            config.insert("head_dim".into(), json!(part));
-        }
-    }
-    if model.arch.starts_with("gemma") {
-        let width = match config
-            .get("hidden_size")
-            .zip(config.get("num_attention_heads"))
-        {
-            Some((hidden, heads)) if LARGE_GEMMAS.contains(&(&*model.arch, model.layers)) => {
-                let of = |v: &Json| v.as_u64().unwrap_or(1).max(1);
-                of(hidden) / of(heads)
-            }
-            _ => model.head_dim as u64,
-        };
-        config.insert("query_pre_attn_scalar".into(), json!(width));
-    }
-    Ok(())
-}
-
-/// What a family's key says, as its member of config.json has it.
-fn own_value(key: &Key, m: &Metadata, model: &Model) -> Result<Option<Json>> {
-    let name = format!("{}.{}", model.arch, key.name);
-    Ok(match key.kind {
-        KeyKind::Count | KeyKind::CountOr(_) | KeyKind::MaybeCount => {
-            let value = m.index(&name)?;
-            let null = value == Some(0) && NULL_FOR_ZERO.contains(&key.from);
-            value.map(|v| if null { Json::Null } else { json!(v) })
-        }
-        KeyKind::MaybeFloat => m.float(&name)?.map(|v| json!(short(v))),
-        KeyKind::MaybeFlag => m.bool(&name)?.map(|v| json!(v)),
-        KeyKind::Windows => windows(m, &name, model.layers)?,
-        // These are read where the rotary embedding is, or are no value of config.json.
-        KeyKind::CountPlus(_)
-        | KeyKind::HeadDim
-        | KeyKind::RotaryDim
-        | KeyKind::Sections
-        | KeyKind::Always(_) => None,
-    })
-}
-
-/// Which layers look at a window only: a flag for each.
-fn windows(m: &Metadata, name: &str, layers: usize) -> Result<Option<Json>> {
-    let Some(Value::Array(Array::Bool(flags))) = m.get(name) else {
-        return Ok(None);
-    };
-    if flags.len() != layers {
-        let what = format!("{name} has {} values for {layers} layers", flags.len());
-        return Err(Error::new(Code::Metadata, what).at("the metadata"));
-    }
-    let kind = |sliding: &bool| {
-        if *sliding {
-            "sliding_attention"
-        } else {
-            "full_attention"
-        }
-    };
-    Ok(Some(flags.iter().map(kind).collect()))
 }
 
 /// What only the tensors tell: biases, and which blocks have experts.

@@ -6,6 +6,7 @@ use super::import_config::Model;
 use super::import_rows::Restore;
 use super::tensors::{BLOCK, Change, OUTSIDE, change, number};
 use crate::error::{Code, Error, Result};
+use crate::model::arch;
 use crate::tensor::Dtype;
 
 /// A tensor of the checkpoint, and where its bytes are.
@@ -37,7 +38,7 @@ struct Named {
 
 /// The name in the checkpoint; none when the family knows no such tensor, `name` for the number of
 /// a block that the model does not have.
-fn source(family: &Family, name: &str, layers: usize) -> Result<Option<Named>> {
+fn source(model: &Model, family: &Family, name: &str) -> Result<Option<Named>> {
     let Some((module, suffix)) = name.rsplit_once('.') else {
         return Ok(None);
     };
@@ -47,18 +48,26 @@ fn source(family: &Family, name: &str, layers: usize) -> Result<Option<Named>> {
             .replace(".e_score_correction.bias", ".e_score_correction_bias"),
         stacked: module.contains("{}"),
     };
+    // Models with several towers have other names for the same modules.
+    let arch = arch::find(model.model_type()).ok();
     if let Some((from, _)) = OUTSIDE.iter().find(|(_, to)| *to == module) {
-        return Ok(Some(plain(from)));
+        let own = arch.map_or(*from, |arch| match *from {
+            "model.embed_tokens" => arch.embed,
+            "model.norm" => arch.norm,
+            _ => arch.head,
+        });
+        return Ok(Some(plain(own)));
     }
+    let blocks = arch.map_or("model.layers", |arch| arch.blocks);
     let inside = module.strip_prefix("blk.").and_then(|r| r.split_once('.'));
     let Some((layer, module)) = inside else {
         return Ok(None);
     };
-    let layer = number(layer, layers, name)?;
+    let layer = number(layer, model.layers, name)?;
     // A family's own rows come first, and stand before those that they replace.
     let mut rows = family.names.iter().chain(BLOCK);
     let found = rows.find(|(_, to)| *to == module);
-    Ok(found.map(|(from, _)| plain(&format!("model.layers.{layer}.{from}"))))
+    Ok(found.map(|(from, _)| plain(&format!("{blocks}.{layer}.{from}"))))
 }
 
 /// The tensors that a tensor of file `file` stands for: itself, or one per expert.
@@ -73,7 +82,7 @@ pub(super) fn places(
 ) -> Result<Vec<Place>> {
     let at = |e: Error| e.at(format!("tensor {:?}", tensor.name));
     let named = match model.family {
-        Some(family) => source(family, &tensor.name, model.layers).map_err(at)?,
+        Some(family) => source(model, family, &tensor.name).map_err(at)?,
         None => None,
     };
     let change = match (model.family, &named) {

@@ -1,7 +1,7 @@
 //! The rotary embedding of config.json from the keys and tensors of a file.
 
 use super::import_config::Model;
-use super::rotary::rope_factors;
+use super::rotary::{YARN, rope_factors};
 use super::value::Metadata;
 use crate::error::{Code, Error, Result};
 use serde_json::{Map, Value as Json, json};
@@ -39,8 +39,11 @@ pub(super) fn set(
     if let Some(local) = float("freq_base_swa")? {
         config.insert("rope_local_base_freq".into(), json!(local));
     }
+    // A head whose keys come from a narrow vector turns in its own part.
+    let narrow = config.contains_key("kv_lora_rank");
     if let Some(dim) = m.index(&own("dimension_count"))?.filter(|d| *d > 0)
         && dim < model.head_dim as u64
+        && !narrow
     {
         let part = dim as f64 / model.head_dim as f64;
         config.insert("partial_rotary_factor".into(), json!(part));
@@ -57,10 +60,23 @@ pub(super) fn set(
             )
         }
         Some("linear") => Some(json!({"rope_type": "linear", "factor": factor.unwrap_or(1.0)})),
-        Some("yarn") => Some(json!({"rope_type": "yarn", "factor": factor.unwrap_or(1.0)})),
-        None | Some("none" | "longrope") => values
-            .get(FACTORS[0])
-            .and_then(|factors| from_factors(factors, base, model)),
+        Some("yarn") => {
+            let mut yarn = json!({"rope_type": "yarn", "factor": factor.unwrap_or(1.0)});
+            for (from, key, times) in YARN {
+                if let Some(value) = m.float(&own(key))? {
+                    yarn[*from] = json!(short(short(value) / short(f64::from(*times))));
+                }
+            }
+            if let Some(all) = yarn.get("mscale_all_dim").cloned() {
+                // Loaders take one for the other.
+                yarn["mscale"] = all;
+            }
+            Some(yarn)
+        }
+        None | Some("none" | "longrope") => match values.get(FACTORS[0]) {
+            Some(factors) => from_factors(factors, base, model),
+            None => sections(m, &own("dimension_sections"))?,
+        },
         Some(other) => {
             let shown: String = other.chars().take(60).collect();
             let what = format!("rotary scaling {shown:?}");
@@ -83,6 +99,12 @@ pub(super) fn set(
     }
     config.insert("rope_scaling".into(), scaling);
     Ok(())
+}
+
+/// Parts of a head that turn with time, height and width: to text all the same.
+fn sections(m: &Metadata, key: &str) -> Result<Option<Json>> {
+    let sections = m.integers(key)?.map(|all| &all[..all.len().min(3)]);
+    Ok(sections.map(|s| json!({"type": "mrope", "mrope_section": s})))
 }
 
 fn shortest(values: &[f32]) -> Vec<f64> {

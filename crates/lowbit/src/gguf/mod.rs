@@ -28,6 +28,7 @@ pub mod imatrix;
 mod imatrix_legacy;
 pub mod import;
 mod import_config;
+mod import_keys;
 mod import_names;
 mod import_rope;
 mod import_rows;

@@ -79,7 +79,7 @@ pub(super) fn rotary(m: &mut Metadata, family: &Family, config: &Json) -> Result
 }
 
 /// Keys of YaRN: where the config has the value, and what the file wants it times.
-const YARN: &[(&str, &str, f32)] = &[
+pub(super) const YARN: &[(&str, &str, f32)] = &[
     ("beta_fast", "scaling.yarn_beta_fast", 1.0),
     ("beta_slow", "scaling.yarn_beta_slow", 1.0),
     ("mscale_all_dim", "scaling.yarn_log_multiplier", 0.1),

@@ -44,7 +44,7 @@ pub(super) fn set(m: &mut Metadata, tokens: &Vocabulary, files: &Files<'_>) {
 fn flags(m: &mut Metadata, tokens: &Vocabulary, files: &Files<'_>) {
     let processor = files
         .tokenizer
-        .get("post_processor")
+        .and_then(|t| t.get("post_processor"))
         .map_or_else(String::new, Json::to_string);
     for (key, word) in [("add_bos_token", "bos"), ("add_eos_token", "eos")] {
         let flag = files.config.and_then(|c| c.get(key)?.as_bool());

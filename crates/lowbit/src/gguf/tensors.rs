@@ -184,6 +184,19 @@ impl Change {
         self.run(values, cols, -1.0)
     }
 
+    /// Applies the change to whole rows of blocks of `row_bytes` each; `unsupported` when it changes
+    /// values.
+    pub(super) fn reorder(self, blocks: &mut Vec<u8>, row_bytes: usize) -> Result<()> {
+        match self {
+            Change::None => Ok(()),
+            Change::Permute(height) => permute(blocks, height, row_bytes, false),
+            Change::Add(_) => Err(Error::new(
+                Code::Unsupported,
+                "values change on the way to GGUF",
+            )),
+        }
+    }
+
     fn run(self, values: &mut Vec<f32>, cols: usize, sign: f32) -> Result<()> {
         match self {
             Change::None => Ok(()),
@@ -199,7 +212,7 @@ impl Change {
 }
 
 /// Row `half · d/2 + i` of a head of width d becomes row `2i + half`, or the other way round.
-fn permute(values: &mut Vec<f32>, height: usize, cols: usize, back: bool) -> Result<()> {
+fn permute<T: Copy>(values: &mut Vec<T>, height: usize, cols: usize, back: bool) -> Result<()> {
     let rows = values.len() / cols.max(1);
     if height < 2 || !height.is_multiple_of(2) || !rows.is_multiple_of(height) {
         let what = format!("{rows} rows are no heads of {height} rows in pairs");

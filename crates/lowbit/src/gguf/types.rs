@@ -159,6 +159,11 @@ impl Type {
         })
     }
 
+    /// Whether blocks of the type can be written here.
+    pub fn is_written(&self) -> bool {
+        self.codec.is_some_and(|c| c.encode.is_some())
+    }
+
     /// Bytes of a row of `cols` values; `block` when blocks do not fill it.
     pub fn row_bytes(&self, cols: usize) -> Result<usize> {
         if !cols.is_multiple_of(self.block) {

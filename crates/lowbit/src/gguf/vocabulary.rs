@@ -25,8 +25,8 @@ const NO_SCORE: f32 = -1000.0;
 /// The files that describe a tokenizer.
 #[derive(Debug, Clone, Copy)]
 pub struct Files<'a> {
-    /// tokenizer.json.
-    pub tokenizer: &'a Json,
+    /// tokenizer.json; a file without it runs on tokens only.
+    pub tokenizer: Option<&'a Json>,
     /// tokenizer_config.json.
     pub config: Option<&'a Json>,
     /// config.json of the model, for ids of special tokens.
@@ -97,8 +97,15 @@ impl Vocabulary {
 /// `tokenizer` when the files are not usable or have more tokens than rows, `unsupported` for
 /// kinds of tokenizers and pre-tokenizers that have no name here.
 pub fn set(m: &mut Metadata, files: &Files<'_>, rows: usize) -> Result<()> {
-    let model = files
-        .tokenizer
+    let Some(tokenizer) = files.tokenizer else {
+        m.set_string("tokenizer.ggml.model", "no_vocab");
+        let arch = m
+            .string("general.architecture")?
+            .unwrap_or_default()
+            .to_owned();
+        return m.set_count(format!("{arch}.vocab_size"), rows);
+    };
+    let model = tokenizer
         .get("model")
         .ok_or_else(|| bad("model is missing"))?;
     let kind = model.get("type").and_then(Json::as_str).unwrap_or("BPE");
@@ -123,7 +130,7 @@ pub fn set(m: &mut Metadata, files: &Files<'_>, rows: usize) -> Result<()> {
         };
         tokens.put(id, token)?;
     }
-    added(&mut tokens, files.tokenizer)?;
+    added(&mut tokens, tokenizer)?;
     if tokens.0.len() > rows {
         let what = format!("{} tokens for an embedding of {rows} rows", tokens.0.len());
         return Err(bad(what));
@@ -133,7 +140,7 @@ pub fn set(m: &mut Metadata, files: &Files<'_>, rows: usize) -> Result<()> {
     let pre = match files.pre {
         Some(pre) => pre,
         None if bytes => "default",
-        None => pre_name(files.tokenizer)?,
+        None => pre_name(tokenizer)?,
     };
     m.set_string("tokenizer.ggml.pre", pre);
     if bytes {

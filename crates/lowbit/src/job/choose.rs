@@ -215,7 +215,7 @@ fn try_method(layer: &Layer, options: &RoundOptions) -> Result<()> {
 }
 
 fn parse_scale_dtype(name: &str) -> Result<Dtype> {
-    let dtype = Dtype::parse(name)?;
+    let dtype = Dtype::parse(&name.to_ascii_uppercase())?;
     match dtype {
         Dtype::F32 | Dtype::F16 | Dtype::BF16 => Ok(dtype),
         _ => Err(Error::new(Code::Option, format!("scales cannot be {name}"))

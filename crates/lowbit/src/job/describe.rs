@@ -5,14 +5,12 @@ use super::inputs;
 use super::pace;
 use super::plan::{Layer, Plan};
 use super::seal::Seal;
+use super::served::{self, Parallel};
 use super::step::Step;
 use crate::model::ops::Part;
 use crate::model::weights;
 use crate::transform::Producer;
 use serde_json::{Map, Value, json};
-
-/// Over how many devices engines split a layer, as a rule.
-pub(super) const WAYS: &[usize] = &[2, 4, 8];
 
 impl Plan {
     /// The plan as the port gives it out.
@@ -45,6 +43,7 @@ impl Plan {
             "config": format!("{:#}\n", self.config),
             "warnings": self.warnings,
             "guessed": self.model.guess.is_some(),
+            "tensorParallel": served::parallel(self).iter().map(parallel).collect::<Vec<_>>(),
         });
         if let Some(index) = &self.files.index {
             out["index"] = json!(index);
@@ -94,29 +93,19 @@ impl Plan {
     }
 }
 
+fn parallel(p: &Parallel) -> Value {
+    match &p.why {
+        None => json!({ "ranks": p.ranks }),
+        Some(why) => json!({ "ranks": p.ranks, "why": why }),
+    }
+}
+
 fn layer(l: &Layer) -> Value {
-    let splits = WAYS.iter().map(|n| (n.to_string(), splits(l, *n).into()));
     json!({
         "name": l.linear.module,
         "rows": l.linear.rows,
         "cols": l.linear.cols,
         "scheme": l.scheme.to_string(),
         "method": l.method.name,
-        "tensorParallel": splits.collect::<Map<_, _>>(),
     })
-}
-
-/// Whether engines can split a layer over `ways` devices: linears whose outputs are added up by
-/// columns, in whole groups; all others by rows.
-pub(super) fn splits(layer: &Layer, ways: usize) -> bool {
-    let (rows, cols) = (layer.linear.rows, layer.linear.cols);
-    let by_columns = matches!(
-        layer.linear.part,
-        Part::O | Part::Down | Part::ExpertDown(_) | Part::SharedDown
-    );
-    if !by_columns {
-        return rows.is_multiple_of(ways);
-    }
-    let group = layer.scheme.group_cols(cols).unwrap_or(1);
-    cols.is_multiple_of(ways) && (group == cols || (cols / ways).is_multiple_of(group))
 }

@@ -1,9 +1,10 @@
 //! One block of a method that needs no data: each linear is read, rounded and written by itself,
-//! some rows at a time.
+//! some rows at a time. Matrices that are to share NVFP4's scale are looked at before.
 
 use super::Ask;
 use super::copy::Copier;
 use super::finite;
+use super::joint::{self, Joint};
 use super::journal::Line;
 use super::pace;
 use super::plan::{Layer, Plan};
@@ -17,11 +18,15 @@ use crate::round::Weights;
 use crate::round::gptq::Quality;
 use crate::scheme::{Element, Group};
 use crate::tensor::f32_from;
+use std::collections::VecDeque;
 
 /// Quantizes and copies the tensors of one block.
 #[derive(Debug)]
 pub(super) struct NearestBlock {
     block: usize,
+    /// Layers whose weights are only looked at yet.
+    unseen: VecDeque<Layer>,
+    joint: Joint,
     layer: usize,
     layers: usize,
     rows: usize,
@@ -41,6 +46,8 @@ impl NearestBlock {
     pub(super) fn new(plan: &Plan, block: usize) -> Self {
         Self {
             block,
+            unseen: joint::scanned(plan, block).into(),
+            joint: Joint::default(),
             layer: 0,
             layers: plan.layers_of(block).count(),
             rows: 0,
@@ -56,16 +63,40 @@ impl NearestBlock {
         }
     }
 
-    /// Takes the next rows of a linear, which are rounded at once or when all are there.
-    fn take(&mut self, world: &mut World<'_>, layer: &Layer, mut bytes: Vec<u8>) -> Result<()> {
-        let (plan, cols, dtype) = (world.plan, layer.linear.cols, layer.dtype);
+    /// The next rows of a linear as floats, and how many values had to be made zero.
+    fn widen(
+        &mut self,
+        plan: &Plan,
+        layer: &Layer,
+        mut bytes: Vec<u8>,
+    ) -> Result<(Vec<f32>, usize)> {
+        let (cols, dtype) = (layer.linear.cols, layer.dtype);
         let first = (self.rows * cols * dtype.bits() / 8) as u64;
         let name = &layer.linear.weight;
-        self.zeroed += plan.nonfinite.check(name, dtype, &mut bytes, first)?;
+        let zeroed = plan.nonfinite.check(name, dtype, &mut bytes, first)?;
         let mut weights = vec![0.0f32; bytes.len() * 8 / dtype.bits()];
         f32_from(dtype, &bytes, &mut weights)?;
+        self.rows += weights.len() / cols;
+        Ok((weights, zeroed))
+    }
+
+    /// Looks at the next rows of a layer that shares its scale.
+    fn look(&mut self, plan: &Plan, layer: &Layer, bytes: Vec<u8>) -> Result<()> {
+        let (weights, _) = self.widen(plan, layer, bytes)?;
+        self.joint.add(layer, &weights);
+        if self.rows == layer.linear.rows {
+            self.rows = 0;
+            self.unseen.pop_front();
+        }
+        Ok(())
+    }
+
+    /// Takes the next rows of a linear, which are rounded at once or when all are there.
+    fn take(&mut self, world: &mut World<'_>, layer: &Layer, bytes: Vec<u8>) -> Result<()> {
+        let (plan, cols) = (world.plan, layer.linear.cols);
+        let (mut weights, zeroed) = self.widen(plan, layer, bytes)?;
+        self.zeroed += zeroed;
         let rows = weights.len() / cols;
-        self.rows += rows;
         let whole = self.rows == layer.linear.rows;
         self.weights.append(&mut weights);
         if whole || cuts(layer) {
@@ -88,7 +119,8 @@ impl NearestBlock {
             importance: None,
         };
         let place = |e: Error| e.at(format!("layer {:?}", layer.linear.module));
-        let part = round_plain(world, layer, layer.method, weights).map_err(place)?;
+        let largest = self.joint.of_layer(layer);
+        let part = round_plain(world, layer, layer.method, weights, largest).map_err(place)?;
         let q = quality(world.cpu, &part, &values)?;
         self.quality.squared_error += q.squared_error;
         self.quality.squared_weight += q.squared_weight;
@@ -128,6 +160,11 @@ impl Unit for NearestBlock {
         let plan = world.plan;
         if self.asked {
             self.asked = false;
+            if let Some(layer) = self.unseen.front().cloned() {
+                let bytes = answer.into_iter().next().unwrap_or_default();
+                self.look(plan, &layer, bytes)?;
+                return Ok(Some(world.report()));
+            }
             let Some(layer) = plan.layers_of(self.block).nth(self.layer) else {
                 return Err(Error::new(Code::Internal, "no layer was asked for"));
             };
@@ -141,7 +178,8 @@ impl Unit for NearestBlock {
         if self.layer == self.layers {
             return self.copier.poll(world, &mut self.sink, answer);
         }
-        let Some(layer) = plan.layers_of(self.block).nth(self.layer) else {
+        let next = plan.layers_of(self.block).nth(self.layer);
+        let Some(layer) = self.unseen.front().or(next) else {
             return Ok(None);
         };
         let row_bytes = layer.linear.cols * layer.dtype.bits() / 8;

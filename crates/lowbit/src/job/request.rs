@@ -2,7 +2,9 @@
 
 use super::recipe::{LayerRule, Prune, Transform};
 use crate::error::{Code, Error, Result};
+use crate::layout::{LAYOUTS, Layout};
 use crate::model::load::{Source, TensorInfo};
+use crate::scheme::Scheme;
 use crate::tensor::Dtype;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -50,6 +52,9 @@ pub struct TensorEntry {
     pub shape: Vec<usize>,
 }
 
+/// The format that is chosen by the schemes.
+const AUTO: &str = "auto";
+
 /// Schemes that a budget chooses from unless others are named.
 const CANDIDATES: &[&str] = &["w3g128", "w4g128", "w8g128"];
 
@@ -62,7 +67,7 @@ pub struct Calibration {
     pub length: usize,
 }
 
-/// How to quantize; the defaults are GPTQ w4g128 in compressed-tensors.
+/// How to quantize; the defaults are GPTQ w4g128 in what suits that.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Options {
@@ -70,7 +75,7 @@ pub struct Options {
     pub method: String,
     /// Scheme of every linear that `layers` does not name.
     pub scheme: String,
-    /// Layout by name.
+    /// Layout by name; `auto` for the first that holds every scheme.
     pub format: String,
     /// Modules left as stored: names, `re:` patterns or the class `Linear`.
     pub ignore: Vec<String>,
@@ -113,7 +118,7 @@ impl Default for Options {
         Self {
             method: "gptq".into(),
             scheme: "w4g128".into(),
-            format: "compressed-tensors".into(),
+            format: AUTO.into(),
             ignore: vec!["lm_head".into()],
             layers: Vec::new(),
             transforms: Vec::new(),
@@ -153,7 +158,23 @@ impl Options {
         if all.target_bpw.is_some() && all.candidates.is_empty() {
             all.candidates = CANDIDATES.iter().map(|c| (*c).into()).collect();
         }
+        if let Ok(scheme) = self.scheme.parse::<Scheme>() {
+            all.scheme = scheme.to_string();
+        }
+        if all.format == AUTO {
+            all.format = all.layout().name().into();
+        }
         all
+    }
+
+    /// The first layout with a place for every scheme that is named; the first of all when none has,
+    /// which then says why.
+    fn layout(&self) -> &'static dyn Layout {
+        let rules = self.layers.iter().filter_map(|rule| rule.scheme.as_ref());
+        let named = rules.chain(&self.candidates).chain([&self.scheme]);
+        let schemes: Vec<Scheme> = named.filter_map(|s| s.parse().ok()).collect();
+        let holds = |l: &&&dyn Layout| schemes.iter().all(|s| l.accepts(s).is_ok());
+        LAYOUTS.iter().find(holds).copied().unwrap_or(LAYOUTS[0])
     }
 
     /// Every option by name as JSON, in the order of this struct.
@@ -185,7 +206,8 @@ impl Request {
 /// Tensors as listed, with their types read; `dtype` names the tensor of an unknown one.
 pub(crate) fn infos(tensors: &[TensorEntry]) -> Result<Vec<TensorInfo>> {
     let info = |t: &TensorEntry| {
-        let dtype = Dtype::parse(&t.dtype).map_err(|e| e.at(format!("tensor {:?}", t.name)))?;
+        let dtype = Dtype::parse_stored(&t.dtype);
+        let dtype = dtype.map_err(|e| e.at(format!("tensor {:?}", t.name)))?;
         Ok(TensorInfo {
             name: t.name.clone(),
             dtype,

@@ -28,6 +28,8 @@ pub(super) struct Running {
     pub pruned: bool,
     sparse: Option<SparseGpt>,
     rounding: Option<Rounding>,
+    /// What NVFP4's scale must cover, with the matrices that it is shared with.
+    pub largest: Option<f32>,
     /// Why a simpler method was used than the one asked for.
     pub note: Option<String>,
 }
@@ -41,6 +43,7 @@ impl Running {
             pruned: false,
             sparse: None,
             rounding: None,
+            largest: None,
             note: None,
         }
     }
@@ -155,7 +158,7 @@ impl Running {
             cols: layer.linear.cols,
             importance: seen.importance.as_deref(),
         };
-        let mut matrix = round_plain(world, layer, method, weights)?;
+        let mut matrix = round_plain(world, layer, method, weights, self.largest)?;
         if let (true, Values::Integer(m)) = (world.plan.is_by_index(layer), &mut matrix.values) {
             // A place is kept for the group of each column, whatever method fills it.
             let group = m.group;
@@ -168,13 +171,18 @@ impl Running {
     }
 }
 
-/// Rounds by a method that needs no Hessian.
+/// Rounds by a method that needs no Hessian; `largest` is what NVFP4's scale must cover, the
+/// matrix itself without.
 pub(super) fn round_plain(
     world: &World<'_>,
     layer: &Layer,
     method: &round::Method,
     weights: Weights<'_>,
+    largest: Option<f32>,
 ) -> Result<QuantizedMatrix> {
+    if let Some(largest) = largest {
+        return rtn::round_joined(weights, &layer.scheme, largest, world.cpu);
+    }
     let options = world.plan.round_options(layer);
     match method.kind {
         Kind::Hqq => hqq::round(weights, &layer.scheme, &options, world.cpu),
@@ -192,8 +200,10 @@ pub(super) fn run_time_inputs(layer: &Layer, largest: Option<f32>) -> Option<Inp
         _ => 448.0,
     };
     let dynamic = layer.scheme.activations.is_none_or(|a| a.dynamic);
-    let scale = (largest.filter(|_| !dynamic))
-        .map(|max| round_to(layer.scale_dtype, max / half).max(f32::MIN_POSITIVE));
+    let scale = (largest.filter(|_| !dynamic)).map(|max| match inputs.element {
+        Element::Nvfp4 => rtn::nvfp4_divisor(max),
+        _ => round_to(layer.scale_dtype, max / half).max(f32::MIN_POSITIVE),
+    });
     Some(Inputs { scale, ..inputs })
 }
 

@@ -6,6 +6,7 @@
 //! ```
 
 use super::inputs::Tapped;
+use super::joint::Joint;
 use super::material::Material;
 use super::pace;
 use super::plan::{Layer, Plan};
@@ -34,6 +35,8 @@ pub(super) struct SharedInput {
     /// Factors by the order of their columns.
     factors: Vec<(Key, Factored)>,
     running: Option<Running>,
+    /// Once the first linear is worked on.
+    joint: Option<Joint>,
 }
 
 /// An order of columns and, where the order asks about them, the columns that share a scale.
@@ -70,6 +73,7 @@ impl SharedInput {
             factoring: None,
             factors: Vec::new(),
             running: None,
+            joint: None,
         }
     }
 
@@ -93,7 +97,13 @@ impl SharedInput {
             return Ok(None);
         }
         let place = |e: Error| e.at(format!("layer {:?}", layer.linear.module));
+        let joint = match self.joint.take() {
+            Some(joint) => joint,
+            None => Joint::of(material, self.layers.iter())?,
+        };
         let mut running = self.running.take().unwrap_or_else(Running::new);
+        running.largest = joint.of_layer(&layer);
+        self.joint = Some(joint);
         let done = self.advance(world, material, &layer, &mut running);
         let Some((mut matrix, mut report)) = done.map_err(place)? else {
             self.running = Some(running);

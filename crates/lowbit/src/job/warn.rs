@@ -1,8 +1,7 @@
 //! What the user should know before a run, or may not do when it is to be strict.
 
-use super::describe::{WAYS, splits};
 use super::plan::Plan;
-use super::subject;
+use super::{served, subject};
 use crate::error::{Code, Error, Result};
 
 /// Warnings that the plan alone gives; `dataset` instead when the run is strict and the
@@ -12,6 +11,7 @@ pub(super) fn of(plan: &Plan) -> Result<Vec<String>> {
     refuse_if_strict(plan, &warnings)?;
     let guessed = subject::warnings(&plan.model, &plan.layers, &plan.ignored);
     warnings.splice(0..0, guessed);
+    warnings.extend(torn(plan));
     warnings.extend(tensor_parallel(plan));
     Ok(warnings)
 }
@@ -59,23 +59,19 @@ fn small_set(plan: &Plan) -> Vec<String> {
     warnings
 }
 
-/// Layers that engines cannot split, by the number of devices.
-fn tensor_parallel(plan: &Plan) -> Vec<String> {
-    let warning = |ways: &usize| {
-        let mut bad = plan.layers.iter().filter(|l| !splits(l, *ways));
-        let first = bad.next()?;
-        let others = match bad.count() {
-            0 => String::new(),
-            n => format!(" and {n} more layers"),
-        };
-        let (cols, scheme) = (first.linear.cols, first.scheme);
-        Some(format!(
-            "{} ({} × {cols}, {scheme}){others} cannot be split over {ways} devices",
-            first.linear.module, first.linear.rows
-        ))
-    };
-    // What cannot be split in two cannot be split further: one line is enough.
-    WAYS.iter().find_map(warning).into_iter().collect()
+/// The smallest number of devices that the model cannot be cut over: more cannot be then either.
+fn tensor_parallel(plan: &Plan) -> Option<String> {
+    let cannot = served::parallel(plan).into_iter();
+    let (ranks, why) = cannot.filter_map(|p| Some((p.ranks, p.why?))).next()?;
+    Some(format!("cannot be split over {ranks} devices: {why}"))
+}
+
+/// Linears that engines join must be quantized alike.
+fn torn(plan: &Plan) -> Option<String> {
+    let torn = served::torn(plan)?;
+    Some(format!(
+        "vLLM and SGLang join linears that differ here and will not load this: {torn}"
+    ))
 }
 
 fn refuse_if_strict(plan: &Plan, warnings: &[String]) -> Result<()> {

@@ -1,8 +1,12 @@
 use super::sample::{codes, matrix};
 use super::*;
+use crate::cpu::Cpu;
 use crate::kernels::shapes::Random;
 use crate::matrix::{Codes, Floats, Integer, Scales, Values, Zero};
 use crate::pack::{words_from_codes, words_len};
+use crate::round::gptq::GptqOptions;
+use crate::round::observer::Observer;
+use crate::round::{RoundOptions, Weights, rtn};
 use parts::words_from_bytes;
 
 /// Integers `[rows, cols]` with scales of 1 and zero points of `zero`.
@@ -193,6 +197,44 @@ fn awq_beside_rows_is_read() {
 }
 
 #[test]
+fn bitsandbytes_bytes_are_the_known_ones() {
+    let x: Vec<f32> = (0..64).map(|j| (37 * j % 101 - 50) as f32 / 64.0).collect();
+    let weights = Weights {
+        values: &x,
+        rows: 1,
+        cols: 64,
+        importance: None,
+    };
+    for (scheme, wanted) in [
+        (
+            "nf4",
+            "04c16e29f3b05d17e29f3c05d18e2af4c16e18e3b05d17e29f3b05d18e2af4c1",
+        ),
+        (
+            "fp4",
+            "bf5a92a63c4be5a02d63c4be2a12d73f5a92a63d4bf5a92d63c4be5a12d73c5b",
+        ),
+    ] {
+        let scheme = scheme.parse().unwrap();
+        let options = RoundOptions {
+            observer: Observer::MinMax,
+            scale_dtype: Dtype::F32,
+            gptq: GptqOptions::default(),
+        };
+        let matrix = rtn::round(weights, &scheme, &options, &Cpu::single()).unwrap();
+        let tensors = bitsandbytes::BitsAndBytes.encode("m", &matrix, &scheme, Dtype::F32);
+        let tensors = tensors.unwrap();
+        let hex: String = tensors[0]
+            .bytes
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
+        assert_eq!(hex, wanted);
+        assert_eq!(tensors[1].bytes, 0.78125f32.to_le_bytes());
+    }
+}
+
+#[test]
 fn eetq_bytes_follow_their_definition() {
     // By the steps of the definition, one after another, rather than by one map of places.
     let (rows, cols) = (64, 128);
@@ -218,47 +260,4 @@ fn eetq_bytes_follow_their_definition() {
         .iter_mut()
         .for_each(|word| word.swap(1, 2));
     assert!(tensors[0].bytes == wanted);
-}
-
-#[test]
-fn configs_that_cannot_be_followed_are_named() {
-    let rows = [
-        (
-            serde_json::json!({"quant_method": "gptq", "bits": 5, "group_size": 128}),
-            "bits 5",
-        ),
-        (
-            serde_json::json!({"quant_method": "gptq", "bits": 4, "group_size": 0}),
-            "group_size",
-        ),
-        (
-            serde_json::json!({"quant_method": "gptq", "bits": 4, "checkpoint_format": "marlin"}),
-            "marlin",
-        ),
-        (
-            serde_json::json!({"quant_method": "awq", "bits": 4, "group_size": 64, "version": "marlin"}),
-            "marlin",
-        ),
-        (
-            serde_json::json!({"quant_method": "awq", "bits": 8, "group_size": 64}),
-            "bits 8",
-        ),
-        (
-            serde_json::json!({"quant_method": "hqq", "quant_config": {}}),
-            "nbits",
-        ),
-        (
-            serde_json::json!({"quant_method": "fp8", "weight_block_size": [128]}),
-            "weight_block_size",
-        ),
-        (
-            serde_json::json!({"quant_method": "bitsandbytes", "bnb_4bit_quant_type": "int4"}),
-            "int4",
-        ),
-        (serde_json::json!({"quant_method": "quark"}), "quark"),
-    ];
-    for (config, word) in rows {
-        let error = detect(&serde_json::json!({ "quantization_config": config })).unwrap_err();
-        assert!(error.to_string().contains(word), "{error}");
-    }
 }

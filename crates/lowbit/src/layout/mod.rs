@@ -3,6 +3,7 @@
 //! A layout never sees a file. It says which tensors a matrix becomes, makes their bytes, and takes
 //! them back; `encode(decode(bytes)) == bytes`.
 
+pub mod aqlm;
 pub mod awq;
 pub mod bitsandbytes;
 pub mod compressed_tensors;
@@ -34,6 +35,16 @@ pub trait Layout: Sync + std::fmt::Debug {
 
     /// One sentence on what reads it.
     fn about(&self) -> &'static str;
+
+    /// Whether it is written too, rather than only read.
+    fn is_written(&self) -> bool {
+        true
+    }
+
+    /// Whether matrices of a scheme are read; of those that are written too, by default.
+    fn reads(&self, scheme: &Scheme) -> bool {
+        self.accepts(scheme).is_ok()
+    }
 
     /// Whether there is a place for a scheme; `scheme` with the reason otherwise.
     fn accepts(&self, scheme: &Scheme) -> Result<()>;
@@ -121,6 +132,7 @@ pub static LAYOUTS: &[&dyn Layout] = &[
     &hqq::Hqq,
     &fp8::Fp8,
     &eetq::Eetq,
+    &aqlm::Aqlm,
 ];
 
 /// The layout that a scheme is written in unless another is asked for: the first that has a place
@@ -135,8 +147,12 @@ pub fn default_for(scheme: &Scheme) -> Result<&'static dyn Layout> {
 }
 
 /// Looks a layout up by name; `option` with the nearest name otherwise.
+///
+/// `compressed-tensors@0.17` is compressed-tensors as it was before 0.18, for readers from then.
 pub fn find(name: &str) -> Result<&'static dyn Layout> {
-    let found = LAYOUTS.iter().copied().find(|l| l.name() == name);
+    let older: &'static dyn Layout = &compressed_tensors::OLD;
+    let mut known = LAYOUTS.iter().copied().chain([older]);
+    let found = known.find(|l| l.name() == name);
     found.ok_or_else(|| {
         let near = nearest(name, LAYOUTS.iter().map(|l| l.name())).unwrap_or_default();
         let error = Error::new(Code::Option, format!("unknown format {name:?}"));

@@ -39,6 +39,7 @@ pub(crate) const SCHEMES: &[&str] = &[
     "fp4flat64-dq",
     "mxfp4",
     "nvfp4",
+    "nvfp4a4",
     "w4flat8",
     "w4b8x8",
 ];
@@ -91,8 +92,51 @@ proptest! {
 
 #[test]
 fn every_layout_takes_some_scheme() {
-    for layout in LAYOUTS {
+    for layout in LAYOUTS.iter().filter(|l| l.is_written()) {
         let takes = |s: &&&str| layout.fits(&s.parse().unwrap(), 64, 128).is_ok();
         assert!(SCHEMES.iter().any(|s| takes(&s)), "{}", layout.name());
+    }
+}
+
+#[test]
+fn configs_that_cannot_be_followed_are_named() {
+    let rows = [
+        (
+            serde_json::json!({"quant_method": "gptq", "bits": 5, "group_size": 128}),
+            "bits 5",
+        ),
+        (
+            serde_json::json!({"quant_method": "gptq", "bits": 4, "group_size": 0}),
+            "group_size",
+        ),
+        (
+            serde_json::json!({"quant_method": "gptq", "bits": 4, "checkpoint_format": "marlin"}),
+            "marlin",
+        ),
+        (
+            serde_json::json!({"quant_method": "awq", "bits": 4, "group_size": 64, "version": "marlin"}),
+            "marlin",
+        ),
+        (
+            serde_json::json!({"quant_method": "awq", "bits": 8, "group_size": 64}),
+            "bits 8",
+        ),
+        (
+            serde_json::json!({"quant_method": "hqq", "quant_config": {}}),
+            "nbits",
+        ),
+        (
+            serde_json::json!({"quant_method": "fp8", "weight_block_size": [128]}),
+            "weight_block_size",
+        ),
+        (
+            serde_json::json!({"quant_method": "bitsandbytes", "bnb_4bit_quant_type": "int4"}),
+            "int4",
+        ),
+        (serde_json::json!({"quant_method": "quark"}), "quark"),
+    ];
+    for (config, word) in rows {
+        let error = detect(&serde_json::json!({ "quantization_config": config })).unwrap_err();
+        assert!(error.to_string().contains(word), "{error}");
     }
 }

@@ -22,6 +22,7 @@ impl QuantizedMatrix {
             Values::Integer(m) => integer(m, rows, cols),
             Values::Table(m) => table(m, rows, cols),
             Values::Minifloat(m) => minifloat(m, rows, cols),
+            Values::Codebooks(m) => m.validate(rows, cols),
         }
     }
 }

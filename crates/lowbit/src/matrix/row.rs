@@ -9,7 +9,8 @@ impl QuantizedMatrix {
     /// Row `row` as floats, for reports, tests and lookups of single rows; `shape` when it is out
     /// of range.
     ///
-    /// `s · (q − z)`, `s · table[q]` or `s · value`, each operation rounded once to f32.
+    /// `s · (q − z)`, `s · table[q]`, `s · value` or `s · Σ vector`, each operation rounded once to
+    /// f32.
     pub fn dequantize_row(&self, row: usize, out: &mut [f32]) -> Result<()> {
         if row >= self.rows || out.len() != self.cols {
             let what = format!("row {row} of {}×{}", self.rows, self.cols);
@@ -19,6 +20,7 @@ impl QuantizedMatrix {
             Values::Integer(m) => integer(m, row, out),
             Values::Table(m) => table(m, row, out),
             Values::Minifloat(m) => minifloat(m, row, out),
+            Values::Codebooks(m) => m.row(row, out),
         }
         Ok(())
     }

@@ -136,6 +136,19 @@ impl Part {
         }
     }
 
+    /// What engines join it with into one matrix, where the same holds for another part: queries,
+    /// keys and values, their latents, or gate and up projection of one MLP; none for the others.
+    pub fn joined(self) -> Option<(u8, u16)> {
+        match self {
+            Part::Q | Part::K | Part::V => Some((0, 0)),
+            Part::QueryDown | Part::KvDown => Some((1, 0)),
+            Part::Gate | Part::Up => Some((2, 0)),
+            Part::SharedGate | Part::SharedUp => Some((3, 0)),
+            Part::ExpertGate(e) | Part::ExpertUp(e) => Some((4, e)),
+            _ => None,
+        }
+    }
+
     /// The expert whose part it is, if it is one of those that tokens are routed to.
     pub fn expert(self) -> Option<u16> {
         match self {

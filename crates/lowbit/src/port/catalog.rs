@@ -6,6 +6,7 @@ use crate::cpu::{Compute, Isa};
 use crate::error::Code;
 use crate::model::arch::ARCHS;
 use crate::round::{Method, ROUNDERS};
+use crate::scheme::PRESETS;
 use serde_json::{Value, json};
 
 pub(super) fn json(host: Host) -> String {
@@ -25,6 +26,7 @@ pub(super) fn json(host: Host) -> String {
         "formats": formats(),
         "architectures": architectures(),
         "schemes": SCHEMES,
+        "presets": presets(),
         "computes": computes,
         "codes": codes(),
     })
@@ -45,6 +47,12 @@ const SCHEMES: &[&str] = &[
 fn methods() -> Value {
     let row = |r: &Method| json!({"name": r.name, "about": r.about, "needsCalibration": r.needs_calibration});
     ROUNDERS.iter().map(row).collect()
+}
+
+/// llm-compressor's names for schemes.
+fn presets() -> Value {
+    let row = |(name, scheme): &(&str, &str)| json!({"name": name, "scheme": scheme});
+    PRESETS.iter().map(row).collect()
 }
 
 fn architectures() -> Value {

@@ -3,9 +3,8 @@
 use crate::gguf::types::TYPES;
 use crate::gguf::{Type, bridge};
 use crate::kernels::matmul::has_shader;
-use crate::layout::{LAYOUTS, Layout};
+use crate::layout::{LAYOUTS, Layout, Resolver};
 use crate::model::blocks;
-use crate::model::config::Config;
 use crate::model::load::{Loader, Source};
 use crate::scheme::Scheme;
 use crate::tensor::Dtype;
@@ -20,23 +19,22 @@ pub(super) fn runs(source: &Source) -> Value {
 }
 
 fn gpu_problem(loader: &Loader, source: &Source) -> Option<String> {
-    let schemes = loader.resolver().into_iter().flat_map(|r| r.schemes());
+    let schemes = loader.resolver().into_iter().flat_map(Resolver::schemes);
     let scheme = schemes.filter(|s| !has_shader(s)).map(Scheme::to_string);
     let types = blocks::types(&source.tensors).into_iter();
     let ty = types.filter(|ty| !bridge::has_shader(ty)).map(|ty| ty.name);
     let first = scheme.chain(ty.map(str::to_string)).next();
     let why = first.map(|name| format!("there is no shader for {name}; use device \"cpu\""));
-    why.or_else(|| model_problem(loader.config()))
+    why.or_else(|| supports(loader.config()).err().map(|e| e.to_string()))
 }
 
 #[cfg(feature = "gpu")]
-fn model_problem(config: &Config) -> Option<String> {
-    crate::gpu::supports(config).err().map(|e| e.to_string())
-}
+use crate::gpu::supports;
 
 #[cfg(not(feature = "gpu"))]
-fn model_problem(_: &Config) -> Option<String> {
-    Some("this build has no GPU".into())
+fn supports(_: &crate::model::config::Config) -> crate::error::Result<()> {
+    use crate::error::{Code, Error};
+    Err(Error::new(Code::NoDevice, "this build has no GPU"))
 }
 
 /// Schemes of every kind, to ask formats and shaders about.
@@ -68,23 +66,24 @@ const KINDS: &[&str] = &[
     "fp4",
     "fp4-dq",
     "nvfp4",
+    "nvfp4a4",
     "mxfp4",
+    "aqlm",
 ];
 
 /// Every format with what it can hold: `{ name, about, read, write, schemes }`, of each scheme
 /// `{ name, read, write, gpu }`, where `gpu` says that there is a shader for it.
 pub(super) fn formats() -> Value {
-    let layouts = LAYOUTS.iter().map(|l| row(l.name(), l.about(), layout(*l)));
-    let plain = row("safetensors", "floats, as models are trained", plain());
-    let gguf = row(
-        "gguf",
-        "llama.cpp's blocks",
-        TYPES.iter().map(|ty| block(ty)).collect(),
-    );
+    let layouts = LAYOUTS
+        .iter()
+        .map(|l| row(l.name(), l.about(), &layout(*l)));
+    let plain = row("safetensors", "floats, as models are trained", &plain());
+    let blocks: Vec<_> = TYPES.iter().map(|ty| block(ty)).collect();
+    let gguf = row("gguf", "llama.cpp's blocks", &blocks);
     layouts.chain([plain, gguf]).collect()
 }
 
-fn row(name: &str, about: &str, schemes: Vec<Value>) -> Value {
+fn row(name: &str, about: &str, schemes: &[Value]) -> Value {
     let any = |key: &str| schemes.iter().any(|s| s[key] == true);
     let (read, write) = (any("read"), any("write"));
     json!({ "name": name, "about": about, "read": read, "write": write, "schemes": schemes })
@@ -92,8 +91,9 @@ fn row(name: &str, about: &str, schemes: Vec<Value>) -> Value {
 
 fn layout(layout: &dyn Layout) -> Vec<Value> {
     let schemes = KINDS.iter().filter_map(|name| name.parse::<Scheme>().ok());
-    let held = schemes.filter(|scheme| layout.accepts(scheme).is_ok());
-    let row = |s: Scheme| json!({ "name": s.to_string(), "read": true, "write": true, "gpu": has_shader(&s) });
+    let held = schemes.filter(|scheme| layout.reads(scheme));
+    let write = layout.is_written();
+    let row = |s: Scheme| json!({ "name": s.to_string(), "read": true, "write": write, "gpu": has_shader(&s) });
     held.map(row).collect()
 }
 
@@ -137,7 +137,7 @@ mod tests {
     fn every_kind_parses_and_is_held_by_some_format() {
         for name in KINDS {
             let scheme: Scheme = name.parse().expect(name);
-            let held = LAYOUTS.iter().any(|l| l.accepts(&scheme).is_ok());
+            let held = LAYOUTS.iter().any(|l| l.reads(&scheme));
             assert!(held, "{name} is in no format");
         }
     }

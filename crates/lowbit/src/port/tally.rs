@@ -73,6 +73,7 @@ pub(super) fn stored_bytes(stored: &Stored) -> u64 {
         }
         Values::Table(m) => 4 * m.codes.words.len() + m.scales.bytes(),
         Values::Minifloat(m) => m.bytes.len() + m.scales.bytes(),
+        Values::Codebooks(m) => m.bytes(),
     };
     bytes as u64
 }
@@ -96,6 +97,10 @@ fn scheme(matrix: &QuantizedMatrix) -> String {
             ..Scheme::weights(m.codes.bits, run(m.group), true)
         },
         Values::Table(m) => table_scheme(m),
+        Values::Codebooks(m) => Scheme {
+            element: Element::Aqlm,
+            ..Scheme::weights(16, Group::Run(m.block.1), true)
+        },
         Values::Minifloat(m) => Scheme {
             element: Element::Fp8,
             ..Scheme::weights(

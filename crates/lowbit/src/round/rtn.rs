@@ -26,10 +26,38 @@ pub fn round(
     match scheme.element {
         Element::Int => integers(weights, scheme, options, cpu),
         Element::Fp8 => fp8::round(weights, scheme, options, cpu),
+        Element::Aqlm => {
+            let what = format!("{scheme} is only read: no method here makes codebooks");
+            Err(Error::new(Code::Scheme, what).remedy("use for example w2g64"))
+        }
         Element::Nf4 | Element::Fp4 | Element::Mxfp4 | Element::Nvfp4 => {
-            table::round(weights, scheme, cpu)
+            table::round(weights, scheme, None, cpu)
         }
     }
+}
+
+/// Rounds to NVFP4 under the scale of a matrix whose largest magnitude is `largest`; errors as
+/// `round`.
+///
+/// Engines join some matrices into one (`Part::joined`), which has one such scale.
+pub fn round_joined(
+    weights: Weights<'_>,
+    scheme: &Scheme,
+    largest: f32,
+    cpu: &Cpu,
+) -> Result<QuantizedMatrix> {
+    weights.check()?;
+    table::round(weights, scheme, Some(largest), cpu)
+}
+
+/// NVFP4's scale for values whose largest magnitude is `largest`: 448 · 6 over it.
+pub fn nvfp4_divisor(largest: f32) -> f32 {
+    table::divisor(largest)
+}
+
+/// The largest magnitude of finite values; 0 when there are none.
+pub fn absmax(values: &[f32]) -> f32 {
+    table::absmax(values)
 }
 
 /// Rows of a matrix of `rows` that must be rounded in one call, since they share scales; a cut

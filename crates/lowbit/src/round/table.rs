@@ -20,7 +20,14 @@ use crate::minifloat::{
 use crate::scheme::{Element, Scheme};
 
 /// Rounds to a table element; errors as `rtn::round`. Scales have the element's own type.
-pub(super) fn round(weights: Weights<'_>, scheme: &Scheme, cpu: &Cpu) -> Result<QuantizedMatrix> {
+///
+/// `largest` is the largest magnitude under NVFP4's scale for the matrix; that of `weights` without.
+pub(super) fn round(
+    weights: Weights<'_>,
+    scheme: &Scheme,
+    largest: Option<f32>,
+    cpu: &Cpu,
+) -> Result<QuantizedMatrix> {
     let group = scheme.group_cols(weights.cols)?;
     let weights = Weights {
         importance: None,
@@ -34,7 +41,7 @@ pub(super) fn round(weights: Weights<'_>, scheme: &Scheme, cpu: &Cpu) -> Result<
             (rounded.codes, E2M1, Scales::Flat(Floats::E8m0(exponents)))
         }
         Element::Nvfp4 => {
-            let divisor = divisor(weights.values);
+            let divisor = divisor(largest.unwrap_or_else(|| absmax(weights.values)));
             let rounded = rows::round(weights, shape, Nvfp4 { divisor }, cpu)?;
             let bytes = rounded.scales.iter().map(|s| e4m3_from_f32(*s)).collect();
             let values = Floats::E4m3(bytes);
@@ -73,8 +80,9 @@ const ASCENDING: [u8; 16] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 1
 /// FP4's codes by ascending value; of the two zeros, 0 comes first.
 const FP4_ASCENDING: [u8; 16] = [11, 10, 13, 12, 15, 14, 9, 0, 8, 1, 6, 7, 4, 5, 2, 3];
 
+/// The largest magnitude.
 #[inline(always)]
-fn absmax(values: &[f32]) -> f32 {
+pub(super) fn absmax(values: &[f32]) -> f32 {
     let largest = |m: f32, w: &f32| if w.abs() > m { w.abs() } else { m };
     let (chunks, rest) = values.as_chunks::<16>();
     let mut lanes = [0.0f32; 16];
@@ -143,9 +151,9 @@ fn exponent(scale: f32) -> u8 {
 }
 
 /// NVFP4's scale for a matrix: what its E4M3 scales are divided by.
-fn divisor(values: &[f32]) -> f32 {
+pub(super) fn divisor(largest: f32) -> f32 {
     // A number over a tensor is a product with the reciprocal there.
-    let divisor = (1.0 / absmax(values).max(f32::MIN_POSITIVE)) * 2688.0;
+    let divisor = (1.0 / largest.max(f32::MIN_POSITIVE)) * 2688.0;
     if divisor.is_finite() { divisor } else { 1.0 }
 }
 

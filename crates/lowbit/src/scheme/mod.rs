@@ -2,14 +2,19 @@
 //!
 //! ```text
 //! scheme  = element [inputs] [group] ["-" ending]…
-//! element = "w" bits | "fp8" | "nf4" | "fp4" | "mxfp4" | "nvfp4"
+//! element = "w" bits | "fp8" | "nf4" | "fp4" | "mxfp4" | "nvfp4" | "aqlm" (only read)
 //! inputs  = "a8" (8 bits of the element's kind, scaled per token) | "a8s" (scale from calibration)
+//!         | "a4" (nvfp4 only: scaled per group, under a scale from calibration)
 //! group   = "g" columns | "flat" weights | "b" rows "x" columns | "t"     else the element's own
 //! ending  = "asym" (integer zero points) | "float" (float zero points) | "dq" (quantized scales)
 //! ```
-//! The names that llm-compressor gives to its presets (`W4A16_ASYM`, `FP8_DYNAMIC`) are read too.
+//! The names that llm-compressor gives to its presets (`W4A16_ASYM`, `FP8_DYNAMIC`) are read too, in
+//! any case but where the same letters are an element of ours: `FP8` and `NVFP4` round inputs too,
+//! `fp8` and `nvfp4` do not.
 
 mod parse;
+
+pub use parse::PRESETS;
 
 use crate::error::{Code, Error, Result};
 use std::fmt;
@@ -49,6 +54,8 @@ pub enum Element {
     Mxfp4,
     /// E2M1 floats, scales E4M3 under one f32 scale for the matrix.
     Nvfp4,
+    /// Sums of vectors out of codebooks (AQLM); only read.
+    Aqlm,
 }
 
 /// A row of the table of elements.
@@ -92,6 +99,12 @@ const ELEMENTS: &[ElementRow] = &[
         bits: 4,
         group: Group::Run(16),
     },
+    ElementRow {
+        element: Element::Aqlm,
+        name: "aqlm",
+        bits: 16,
+        group: Group::Run(8),
+    },
 ];
 
 /// Where the code of the value 0 is.
@@ -105,12 +118,12 @@ pub enum ZeroPoint {
     Float,
 }
 
-/// How the inputs of a matrix are quantized at run time: 8 bits of the weight's kind.
+/// How the inputs of a matrix are quantized at run time: 8 bits of the weight's kind, or 4 of E2M1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Activations {
     /// Bits per value.
     pub bits: u8,
-    /// Scales computed per token at run time rather than one for all from calibration.
+    /// Scales computed per token at run time, with nothing from calibration.
     pub dynamic: bool,
 }
 
@@ -194,7 +207,8 @@ impl fmt::Display for Scheme {
             Some(row) => f.write_str(row.name)?,
         }
         if let Some(a) = self.activations {
-            write!(f, "a{}{}", a.bits, if a.dynamic { "" } else { "s" })?;
+            let fixed = !a.dynamic && self.element != Element::Nvfp4;
+            write!(f, "a{}{}", a.bits, if fixed { "s" } else { "" })?;
         }
         let own = row.map_or(Group::Row, |row| row.group);
         match self.group {

@@ -4,18 +4,35 @@ use super::{Activations, BITS, ELEMENTS, Element, Group, Scheme, ZeroPoint};
 use crate::error::{Code, Error, Result};
 use std::str::FromStr;
 
-/// llm-compressor's names of presets, in lower case.
-const ALIASES: &[(&str, &str)] = &[
-    ("w4a16", "w4g128"),
-    ("w4a16_asym", "w4g128-asym"),
-    ("w8a16", "w8"),
-    ("w8a8", "w8a8"),
-    ("int8", "w8a8"),
-    ("fp8_dynamic", "fp8a8"),
-    ("fp8_block", "fp8a8b128x128"),
-    ("nvfp4a16", "nvfp4"),
-    ("mxfp4a16", "mxfp4"),
+/// llm-compressor's names of presets and what they are here (compressed-tensors 0.19,
+/// `quantization/quant_scheme.py`).
+pub const PRESETS: &[(&str, &str)] = &[
+    ("W2A16", "w2g128"),
+    ("W3A16", "w3g128"),
+    ("W4A16", "w4g128"),
+    ("W4A16_ASYM", "w4g128-asym"),
+    ("W8A16", "w8g128"),
+    ("W8A8", "w8a8"),
+    ("INT8", "w8a8"),
+    ("W2A8", "w2a8g128"),
+    ("W3A8", "w3a8g128"),
+    ("W4A8", "w4a8g128"),
+    ("FP8", "fp8a8st"),
+    ("FP8_DYNAMIC", "fp8a8"),
+    ("FP8_BLOCK", "fp8a8b128x128"),
+    ("NVFP4", "nvfp4a4"),
+    ("NVFP4A16", "nvfp4"),
+    ("MXFP4A16", "mxfp4"),
 ];
+
+/// The scheme of a preset; names of elements are presets in capitals only.
+fn preset(text: &str) -> Option<&'static str> {
+    let own = ELEMENTS.iter().any(|row| row.name == text);
+    let found = PRESETS
+        .iter()
+        .find(|(name, _)| name.eq_ignore_ascii_case(text));
+    found.filter(|_| !own).map(|(_, scheme)| *scheme)
+}
 
 impl FromStr for Scheme {
     type Err = Error;
@@ -27,12 +44,11 @@ impl FromStr for Scheme {
                 .remedy("expected for example w4g128, w4g128-asym, w3g128, w8, w8a8, fp8a8 or nf4")
         };
         let lower = text.trim().to_ascii_lowercase();
-        let alias = ALIASES.iter().find(|(alias, _)| *alias == lower);
-        let mut parts = alias.map_or(&*lower, |(_, own)| own).split('-');
+        let mut parts = preset(text.trim()).unwrap_or(&lower).split('-');
         let body = parts.next().unwrap_or_default();
         let endings: Vec<_> = parts.collect();
         let (mut scheme, rest) = element(body, text).ok_or_else(bad)??;
-        let (activations, rest) = activations(rest).ok_or_else(bad)?;
+        let (activations, rest) = activations(rest, scheme.element).ok_or_else(bad)?;
         scheme.activations = activations;
         let row_group = rest == "g" && endings.first() == Some(&"1");
         if row_group {
@@ -85,11 +101,15 @@ fn number(text: &str) -> Option<(usize, &str)> {
     Some((text[..end].parse().ok()?, &text[end..]))
 }
 
-fn activations(text: &str) -> Option<(Option<Activations>, &str)> {
+fn activations(text: &str, element: Element) -> Option<(Option<Activations>, &str)> {
     let Some(rest) = text.strip_prefix('a') else {
         return Some((None, text));
     };
     let (bits, rest) = number(rest)?;
+    if bits == 4 && element == Element::Nvfp4 {
+        let dynamic = false;
+        return Some((Some(Activations { bits: 4, dynamic }), rest));
+    }
     let bits = u8::try_from(bits).ok().filter(|b| *b == 8 || *b == 16)?;
     let (dynamic, rest) = match rest.strip_prefix('s') {
         Some(rest) => (false, rest),
@@ -138,6 +158,7 @@ mod tests {
             "fp4flat128",
             "mxfp4",
             "nvfp4",
+            "nvfp4a4",
             "w4g64-float",
         ] {
             assert_eq!(text.parse::<Scheme>().unwrap().to_string(), text);
@@ -152,7 +173,19 @@ mod tests {
             "FP8_DYNAMIC".parse::<Scheme>().unwrap().to_string(),
             "fp8a8"
         );
-        assert_eq!("W4A16".parse::<Scheme>().unwrap().to_string(), "w4g128");
+        for (text, own) in [
+            ("w4a16", "w4g128"),
+            ("W8A16", "w8g128"),
+            ("FP8", "fp8a8st"),
+            ("fp8", "fp8"),
+            ("NVFP4", "nvfp4a4"),
+            ("nvfp4", "nvfp4"),
+        ] {
+            assert_eq!(text.parse::<Scheme>().unwrap().to_string(), own, "{text}");
+        }
+        for (name, own) in PRESETS {
+            assert_eq!(name.parse::<Scheme>().unwrap().to_string(), *own, "{name}");
+        }
     }
 
     #[test]

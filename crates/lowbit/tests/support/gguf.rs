@@ -36,7 +36,7 @@ pub(crate) fn files(checkpoint: &Checkpoint, mix: &str, most: u64) -> Vec<(Strin
         name: "test",
         tensors: &sources,
         files: Files {
-            tokenizer: &tokenizer,
+            tokenizer: Some(&tokenizer),
             config: None,
             model,
             template: None,

@@ -3,7 +3,7 @@
 use crate::convert::Request;
 use crate::convert::planning::Planning;
 use crate::convert::request::Options;
-use crate::convert::source::{Logical, Quantized, Source, Stored};
+use crate::convert::source::{Coding, Logical, Quantized, Source, Stored};
 use crate::convert::target::{Given, How, Making};
 use crate::cpu::Cpu;
 use crate::error::{Code, Result};
@@ -58,8 +58,7 @@ impl Written {
             self.dtype,
             &[self.shape.0, self.shape.1],
             Stored::Matrix(Quantized {
-                layout: self.layout,
-                scheme: self.scheme,
+                coding: Coding::Layout(self.layout, self.scheme),
                 parts: self.tensors.iter().map(info).collect(),
             }),
         )
@@ -109,7 +108,7 @@ fn scale_dtype(written: &Written) -> Option<String> {
     let dtype = match &written.decoded().values {
         Values::Integer(m) => flat(&m.scales),
         Values::Minifloat(m) => Some(m.scales.dtype()),
-        Values::Table(_) => None,
+        Values::Table(_) | Values::Codebooks(_) => None,
     };
     dtype.map(|d| d.name().to_owned())
 }

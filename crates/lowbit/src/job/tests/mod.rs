@@ -1,6 +1,7 @@
 //! The job against a store in memory: bytes, resumption, refusals.
 
 mod chains;
+mod joint;
 mod numeric;
 mod propagation;
 mod recipes;

@@ -21,7 +21,18 @@ pub(super) const ALL: &[&str] = &[
     "mixed",
     "true-sequential",
     "gar",
+    "nvfp4",
+    "nvfp4a4",
 ];
+
+/// A rule for the layers that a pattern fits.
+pub(super) fn rule(pattern: &str, scheme: Option<&str>, method: Option<&str>) -> LayerRule {
+    LayerRule {
+        pattern: pattern.into(),
+        scheme: scheme.map(Into::into),
+        method: method.map(Into::into),
+    }
+}
 
 /// The options of a recipe; w4g32 unless it says otherwise.
 pub(super) fn options(name: &str) -> Options {
@@ -32,7 +43,7 @@ pub(super) fn options(name: &str) -> Options {
     let (steps, method) = name.rsplit_once('+').unwrap_or(("", name));
     options.method = match method {
         "mixed" | "true-sequential" | "gar" | "w8a8" | "w8a8s" => "gptq".into(),
-        "fp8" => "rtn".into(),
+        "fp8" | "nvfp4" | "nvfp4a4" => "rtn".into(),
         other => other.into(),
     };
     let prune = |method: &str, pattern: Option<&str>| Prune {
@@ -53,11 +64,6 @@ pub(super) fn options(name: &str) -> Options {
         "magnitude" => options.prune = Some(prune("magnitude", Some("2:4"))),
         _ => {}
     }
-    let rule = |pattern: &str, scheme: Option<&str>, method: Option<&str>| LayerRule {
-        pattern: pattern.into(),
-        scheme: scheme.map(Into::into),
-        method: method.map(Into::into),
-    };
     match name {
         "mixed" => {
             options.layers = vec![
@@ -67,6 +73,7 @@ pub(super) fn options(name: &str) -> Options {
             ];
         }
         "fp8" => options.scheme = "fp8a8".into(),
+        "nvfp4" | "nvfp4a4" => options.scheme = name.into(),
         "hqq" => options.scheme = "w4g32-asym".into(),
         "true-sequential" => options.true_sequential = true,
         "gar" => {

@@ -1,9 +1,11 @@
-//! Rounding of inputs that a matrix asks for: integers or E4M3, a scale per token, per group of a
-//! token, or from calibration.
+//! Rounding of inputs that a matrix asks for: integers, E4M3 or E2M1, a scale per token, per group of
+//! a token, or from calibration.
 //!
 //! ```text
 //! scale = max |x| / 127.5 (8-bit integers), / 448 (E4M3); 2^−23 for a token of zeros
 //! q     = round(clamp(x / scale, −128, 127)), ties to even;  the input becomes q · scale
+//!
+//! E2M1: scale = E4M3(g · max |x| / 6) / g per group, g from calibration; 0.125 for a scale of 0
 //! ```
 //! The order of operations is that of compressed-tensors 0.19, bit for bit in f32.
 
@@ -11,7 +13,7 @@ use super::inputs::{Rounded, arrange};
 use super::weight::Packed;
 use crate::cpu::Cpu;
 use crate::matrix::Inputs;
-use crate::minifloat::{E4M3_MAX, e4m3_from_f32, f32_from_e4m3};
+use crate::minifloat::{E2M1, E2M1_MAX, E4M3_MAX, e2m1_from_f32, e4m3_from_f32, f32_from_e4m3};
 use crate::scheme::Element;
 
 /// Rounding fewer inputs than this stays on one thread.
@@ -20,7 +22,10 @@ const PARALLEL_FROM: usize = 1 << 16;
 /// Scale of a run of inputs; NaN when one of them is not finite.
 fn scale_of(x: &[f32], inputs: &Inputs) -> f32 {
     if let Some(scale) = inputs.scale {
-        return scale;
+        return match inputs.element {
+            Element::Nvfp4 => nvfp4_scale(x, scale),
+            _ => scale,
+        };
     }
     // The order of magnitudes is the order of their bits, NaN above everything.
     let largest = x
@@ -35,6 +40,17 @@ fn scale_of(x: &[f32], inputs: &Inputs) -> f32 {
         0.0 => f32::EPSILON,
         s if s.is_finite() => s,
         _ => f32::NAN,
+    }
+}
+
+/// Scale of a group under NVFP4's scale for all inputs: E4M3, like those of weights.
+fn nvfp4_scale(x: &[f32], divisor: f32) -> f32 {
+    let largest = x.iter().fold(0.0f32, |a, v| a.max(v.abs()));
+    let stored = f32_from_e4m3(e4m3_from_f32(divisor * (largest / E2M1_MAX)));
+    if stored == 0.0 {
+        0.125 / divisor
+    } else {
+        stored / divisor
     }
 }
 
@@ -54,6 +70,14 @@ pub fn fake_quantize(cpu: &Cpu, x: &[f32], cols: usize, inputs: &Inputs) -> Vec<
                     let half = (1u32 << (inputs.bits - 1)) as f32;
                     for v in x {
                         *v = (*v / scale).clamp(-half, half - 1.0).round_ties_even() * scale;
+                    }
+                }
+                Element::Nvfp4 => {
+                    for v in x {
+                        // Codes are numbers always: a NaN must not become one.
+                        if !v.is_nan() {
+                            *v = E2M1[usize::from(e2m1_from_f32(*v / scale))] * scale;
+                        }
                     }
                 }
                 _ => {

@@ -131,6 +131,7 @@ impl Weight {
     /// multiplied as integers runs in `f32` whatever is asked for: tables, small floats, float
     /// zeros, minimums, and inputs that are rounded to something else than 8-bit integers with one
     /// scale per token; [`Packed::compute`] tells. The layout is the same for every `isa`.
+    /// Sums out of codebooks are widened, since no kernel reads them.
     pub fn packed(matrix: &QuantizedMatrix, compute: Compute, isa: Isa) -> Result<Self> {
         let _ = isa;
         matrix.validate()?;
@@ -138,6 +139,7 @@ impl Weight {
             Values::Integer(m) => integer(m, matrix),
             Values::Table(m) => table(m, matrix),
             Values::Minifloat(m) => minifloat(m, matrix),
+            Values::Codebooks(_) => return dense(matrix),
         };
         let integers = matches!(packed.decode, Decode::Number)
             && matches!(packed.zeros, Zeros::Centre(_) | Zeros::Int(_));
@@ -149,6 +151,17 @@ impl Weight {
         }
         Ok(Self::Packed(packed))
     }
+}
+
+/// The floats that a matrix stands for.
+fn dense(matrix: &QuantizedMatrix) -> Result<Weight> {
+    let (rows, cols) = (matrix.rows, matrix.cols);
+    let mut values = vec![0.0; rows * cols];
+    for (r, row) in values.chunks_exact_mut(cols.max(1)).enumerate() {
+        matrix.dequantize_row(r, row)?;
+    }
+    let values = Lanes::interleave(&Floats::F32(values), rows, cols, |r, j| r * cols + j);
+    Ok(Weight::Dense(Dense { rows, cols, values }))
 }
 
 /// A packed matrix that runs in f32.

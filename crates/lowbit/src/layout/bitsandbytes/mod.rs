@@ -136,7 +136,7 @@ impl Layout for BitsAndBytes {
         let data = match &matrix.values {
             Values::Table(m) => table::encode(m, scheme, shape, dtype),
             Values::Integer(m) => rows::encode(m, shape.1),
-            Values::Minifloat(_) => None,
+            Values::Minifloat(_) | Values::Codebooks(_) => None,
         };
         let Some(data) = data else {
             let what = format!("the matrix is not {scheme} as bitsandbytes has it");

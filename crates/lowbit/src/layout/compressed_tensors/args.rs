@@ -121,10 +121,13 @@ pub(super) fn read_weights(weights: &Map<String, Value>) -> Result<Scheme> {
     })
 }
 
-/// Rounding of inputs in 8 bits of the weights' kind.
+/// Rounding of inputs in 8 bits of the weights' kind, or of NVFP4's in its own 4.
 pub(super) fn read_inputs(inputs: &Map<String, Value>, scheme: &Scheme) -> Result<Activations> {
     let place = "input_activations";
     check_keys(inputs, place)?;
+    if scheme.element == Element::Nvfp4 {
+        return read_small(inputs, scheme);
+    }
     let integer = scheme.element == Element::Int;
     let bits = bits_of(inputs, place)?;
     if bits != 8 || kind(inputs) != if integer { "int" } else { "float" } {
@@ -149,6 +152,23 @@ pub(super) fn read_inputs(inputs: &Map<String, Value>, scheme: &Scheme) -> Resul
         return Err(unsupported(what));
     }
     Ok(Activations { bits, dynamic })
+}
+
+/// E2M1 in the groups of the weights, scaled at run time under one scale from calibration.
+fn read_small(inputs: &Map<String, Value>, scheme: &Scheme) -> Result<Activations> {
+    let is = |key: &str, wanted: Value| inputs.get(key) == Some(&wanted);
+    let known = is("num_bits", 4.into())
+        && is("type", "float".into())
+        && is("dynamic", "local".into())
+        && is("strategy", "tensor_group".into())
+        && is("group_size", 16.into())
+        && flag(inputs, "symmetric", "input_activations", true)?;
+    if known {
+        let (bits, dynamic) = (4, false);
+        return Ok(Activations { bits, dynamic });
+    }
+    let what = format!("input_activations other than 4-bit floats in local groups, for {scheme}");
+    Err(unsupported(what))
 }
 
 /// Which weights share a scale, and whether the matrix has a scale above that.

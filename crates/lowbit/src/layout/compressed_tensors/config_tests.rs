@@ -85,6 +85,19 @@ fn refused(weights: &Value, edit: impl Fn(&mut Value), code: Code, word: &str) {
 }
 
 #[test]
+fn schemes_of_the_cache_are_for_engines() {
+    let weights = json!({ "num_bits": 4, "strategy": "group", "group_size": 128 });
+    for cache in [
+        json!(null),
+        json!({"num_bits": 8, "type": "float", "strategy": "tensor", "dynamic": false, "symmetric": true}),
+        json!({"num_bits": 8, "type": "float", "strategy": "attn_head", "dynamic": false}),
+    ] {
+        let read = config(&weights, |c| c["kv_cache_scheme"] = cache.clone()).unwrap();
+        assert_eq!(read.scheme("q_proj").unwrap().to_string(), "w4g128");
+    }
+}
+
+#[test]
 fn settings_that_cannot_be_followed_are_named() {
     let good = json!({ "num_bits": 4, "strategy": "group", "group_size": 128, "observer": "mse" });
     assert!(config(&good, |_| {}).is_ok());
@@ -98,7 +111,7 @@ fn settings_that_cannot_be_followed_are_named() {
         ),
         (
             "kv_cache_scheme",
-            json!({"num_bits": 8}),
+            json!({"num_bits": 4, "type": "float"}),
             Code::Unsupported,
             "kv_cache",
         ),

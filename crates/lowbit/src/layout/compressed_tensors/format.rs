@@ -51,6 +51,6 @@ pub(super) fn home(scheme: &Scheme) -> &'static dyn Format {
         (Element::Fp8, None) => &NAIVE,
         (Element::Nvfp4, _) => &NVFP4,
         (Element::Mxfp4, _) => &MXFP4,
-        (Element::Int | Element::Nf4 | Element::Fp4, _) => &PACK,
+        (Element::Int | Element::Nf4 | Element::Fp4 | Element::Aqlm, _) => &PACK,
     }
 }

@@ -5,14 +5,16 @@
 //! weight_scale         F8_E4M3  [rows, cols/16]  nvfp4: over weight_global_scale
 //!                      U8       [rows, cols/32]  mxfp4: E8M0
 //! weight_global_scale  F32      [1]              nvfp4 only; scales are divided by it
+//! input_global_scale   F32      [1]              inputs in E2M1 too: the same for their scales
 //! ```
-//! A code is `s ee m` (minifloat.rs). Inputs are left alone.
+//! A code is `s ee m` (minifloat.rs). Engines join queries, keys and values, and gate and up
+//! projection: each set has one `weight_global_scale` (job/joint.rs).
 
 use super::format::{Format, Place};
 use crate::container::safetensors::Planned;
 use crate::error::{Code, Error, Result};
 use crate::layout::parts::{Parts, bytes_from_words, named, planned, words_from_bytes};
-use crate::matrix::{Codes, Floats, QuantizedMatrix, Scales, Table, Values};
+use crate::matrix::{Codes, Floats, Inputs, QuantizedMatrix, Scales, Table, Values};
 use crate::minifloat::E2M1;
 use crate::pack::words_len;
 use crate::scheme::{Element, Group, Scheme};
@@ -72,8 +74,8 @@ impl Format for Fp4 {
         if scheme.group != Group::Run(self.group) {
             return no(format!("{} has groups of {}", self.name, self.group));
         }
-        if scheme.activations.is_some() {
-            return no(format!("{} is written for unquantized inputs", self.name));
+        if scheme.activations.is_some_and(|a| a.bits != 4) {
+            return no(format!("{} has inputs as they are or in 4 bits", self.name));
         }
         Ok(())
     }
@@ -95,6 +97,9 @@ impl Format for Fp4 {
         ];
         if self.element == Element::Nvfp4 {
             all.push(planned(place.base, "weight_global_scale", Dtype::F32, &[1]));
+        }
+        if place.scheme.activations.is_some() {
+            all.push(planned(place.base, "input_global_scale", Dtype::F32, &[1]));
         }
         all
     }
@@ -125,6 +130,14 @@ impl Format for Fp4 {
             (Scales::Flat(f @ Floats::E8m0(_)), Element::Mxfp4) => data.push(f.to_bytes()),
             _ => return differs(),
         }
+        if place.scheme.activations.is_some() {
+            let Some(scale) = matrix.inputs.and_then(|i| i.scale) else {
+                let scheme = place.scheme;
+                let what = format!("{scheme} needs the scale of its inputs from calibration");
+                return Err(Error::new(Code::Qparam, what));
+            };
+            data.push(scale.to_le_bytes().to_vec());
+        }
         Ok(named(self.outputs(place, Dtype::F32, false), data))
     }
 
@@ -146,6 +159,11 @@ impl Format for Fp4 {
             let scale = parts.get("weight_scale", &[Dtype::U8, Dtype::F8E8M0], &shape)?;
             Scales::Flat(Floats::E8m0(scale.bytes.clone()))
         };
+        let mut inputs = Inputs::of(scheme);
+        if let Some(inputs) = &mut inputs {
+            let global = parts.single("input_global_scale", &[Dtype::F32])?;
+            inputs.scale = Some(global.get(0));
+        }
         Ok(QuantizedMatrix {
             rows,
             cols,
@@ -155,7 +173,7 @@ impl Format for Fp4 {
                 group: self.group,
                 scales,
             }),
-            inputs: None,
+            inputs,
         })
     }
 }

@@ -27,24 +27,46 @@ use crate::tensor::{Dtype, Tensor};
 use format::{Format, Place, home};
 use serde_json::Value;
 
+/// The `quant_method`.
+const METHOD: &str = "compressed-tensors";
+
 /// compressed-tensors, in one format or in whatever suits the scheme.
 #[derive(Debug)]
 pub struct CompressedTensors {
     format: Option<&'static dyn Format>,
+    /// Codes lie in words as before version 0.18.
+    old: bool,
 }
 
 /// As the current version reads and writes it.
-pub static CURRENT: CompressedTensors = CompressedTensors { format: None };
+pub static CURRENT: CompressedTensors = CompressedTensors {
+    format: None,
+    old: false,
+};
+
+/// As versions before 0.18 read and write it.
+pub static OLD: CompressedTensors = CompressedTensors {
+    format: None,
+    old: true,
+};
 
 impl CompressedTensors {
     fn format(&self, scheme: &Scheme) -> &'static dyn Format {
-        self.format.unwrap_or_else(|| home(scheme))
+        let chosen = self.format.unwrap_or_else(|| home(scheme));
+        if self.old && chosen.name() == pack::PACK.name() {
+            return &pack::BEFORE_0_18;
+        }
+        chosen
     }
 }
 
 impl Layout for CompressedTensors {
     fn name(&self) -> &'static str {
-        "compressed-tensors"
+        if self.old {
+            "compressed-tensors@0.17"
+        } else {
+            METHOD
+        }
     }
 
     fn about(&self) -> &'static str {
@@ -69,6 +91,7 @@ impl Layout for CompressedTensors {
             "weight_g_idx",
             "weight_global_scale",
             "input_scale",
+            "input_global_scale",
         ]
     }
 
@@ -117,12 +140,12 @@ impl Layout for CompressedTensors {
     }
 
     fn config(&self, assignment: &[(String, Scheme)], ignored: &[String], by_index: bool) -> Value {
-        write::config(assignment, ignored, by_index)
+        write::config(assignment, ignored, by_index, self.old)
     }
 
     fn detect(&self, quantization_config: &Value) -> Option<Result<Resolver>> {
         let method = quantization_config.get("quant_method")?.as_str()?;
-        (method == self.name()).then(|| read::config(quantization_config))
+        (method == METHOD).then(|| read::config(quantization_config))
     }
 }
 

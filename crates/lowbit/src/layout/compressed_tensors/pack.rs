@@ -9,7 +9,7 @@
 //! ```
 //! Stored codes and zero points are the signed ones plus 2^(b−1). Since version 0.18 a stream is
 //! dense; before, each word held ⌊32/b⌋ whole codes, which is the same for 2, 4 and 8 bits and
-//! another thing for 3. Written is always the dense one.
+//! another thing for 3. Written is the dense one, unless the version before is asked for.
 
 use super::format::{Format, Place};
 use super::stream::{self, Stream};
@@ -34,7 +34,7 @@ pub(super) static PACK: Pack = Pack {
     stream: Stream::Dense,
 };
 
-/// Before version 0.18: only read.
+/// Before version 0.18.
 pub(super) static BEFORE_0_18: Pack = Pack {
     stream: Stream::PerWord,
 };
@@ -68,12 +68,16 @@ impl Format for Pack {
         let planned = |part, dtype, shape: &[usize]| planned(place.base, part, dtype, shape);
         let bits = scheme.bits;
         let mut all = vec![
-            planned("weight_packed", Dtype::I32, &[rows, words_len(cols, bits)]),
+            planned(
+                "weight_packed",
+                Dtype::I32,
+                &[rows, self.stream.words(cols, bits)],
+            ),
             planned("weight_scale", scale_dtype, &[rows, groups]),
             planned("weight_shape", Dtype::I64, &[2]),
         ];
         if !scheme.is_symmetric() {
-            let shape = [words_len(rows, bits), groups];
+            let shape = [self.stream.words(rows, bits), groups];
             all.push(planned("weight_zero_point", Dtype::I32, &shape));
         }
         if by_index {
@@ -83,10 +87,6 @@ impl Format for Pack {
     }
 
     fn encode(&self, place: Place<'_>, matrix: &QuantizedMatrix) -> Result<Vec<Tensor>> {
-        if self.stream != Stream::Dense {
-            let what = "the bit stream from before version 0.18 is only read";
-            return Err(Error::new(Code::Unsupported, what));
-        }
         let (rows, cols, scheme) = (matrix.rows, matrix.cols, place.scheme);
         let m = matrix.integer("compressed-tensors")?;
         let (Scales::Flat(scales), bits) = (&m.scales, m.codes.bits) else {
@@ -100,7 +100,7 @@ impl Format for Pack {
             return Err(Error::new(Code::Qparam, what));
         }
         let mut data = vec![
-            bytes_from_words(&m.codes.words),
+            bytes_from_words(&self.stream.of_dense(&m.codes.words, cols, bits)),
             scales.to_bytes(),
             [rows, cols]
                 .iter()
@@ -110,7 +110,7 @@ impl Format for Pack {
         match (&m.zero, scheme.is_symmetric()) {
             (Zero::Centre, true) => {}
             (Zero::Int(zeros), false) => {
-                let words = stream::words_down(zeros, cols / m.group, bits);
+                let words = stream::words_down(zeros, cols / m.group, bits, self.stream);
                 data.push(bytes_from_words(&words));
             }
             _ => {

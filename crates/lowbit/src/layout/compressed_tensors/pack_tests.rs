@@ -1,10 +1,12 @@
 use super::*;
+use crate::kernels::shapes::Random;
 use crate::layout::Layout;
 use crate::layout::compressed_tensors::{CURRENT as LAYOUT, CompressedTensors};
 use proptest::prelude::*;
 
 static OLD: CompressedTensors = CompressedTensors {
     format: Some(&BEFORE_0_18),
+    old: true,
 };
 
 const BASE: &str = "model.layers.0.mlp.up_proj";
@@ -161,6 +163,42 @@ fn the_old_stream_of_three_bits_is_read() {
     let new = [0x98ab_c398, 0xc398_abc3, 0xabc3_98ab];
     assert_eq!(decode(&OLD, &old).unwrap(), decode(&LAYOUT, &new).unwrap());
     assert_eq!(decode(&LAYOUT, &old).unwrap_err().code, Code::Qparam);
+}
+
+#[test]
+fn both_versions_are_written() {
+    let old = crate::layout::find("compressed-tensors@0.17").unwrap();
+    for (scheme, same) in [
+        ("w3g16", false),
+        ("w3g16-asym", false),
+        ("w4g16-asym", true),
+        ("w8", true),
+        ("fp8", true),
+    ] {
+        let scheme: Scheme = scheme.parse().unwrap();
+        let source = match scheme.element {
+            Element::Int => sample(&scheme, 7, 48, Dtype::F32, false),
+            _ => crate::layout::sample::matrix(&mut Random(4), &scheme, (7, 48), Dtype::F32),
+        };
+        let config = old.config(&[("m".into(), scheme)], &[], false);
+        assert_eq!(config["version"], "0.17.1");
+        let resolver = LAYOUT.detect(&config).unwrap().unwrap();
+        let rule = resolver.rule("m").unwrap();
+        let tensors = old.encode("m", &source, &scheme, Dtype::F32).unwrap();
+        assert_eq!(
+            rule.layout.decode("m", &rule.scheme, &tensors).unwrap(),
+            source
+        );
+        let planned = old.outputs("m", &scheme, (7, 48), Dtype::F32, false);
+        assert!(
+            planned
+                .iter()
+                .zip(&tensors)
+                .all(|(p, t)| p.shape == t.shape)
+        );
+        let new = LAYOUT.encode("m", &source, &scheme, Dtype::F32).unwrap();
+        assert_eq!(new == tensors, same, "{scheme}");
+    }
 }
 
 #[test]

@@ -26,6 +26,7 @@ static BEFORE_0_18: CompressedTensors = only(&pack::BEFORE_0_18);
 const fn only(format: &'static dyn Format) -> CompressedTensors {
     CompressedTensors {
         format: Some(format),
+        old: false,
     }
 }
 
@@ -39,8 +40,8 @@ pub(super) fn unsupported(what: impl Into<String>) -> Error {
 
 /// Reads what llm-compressor writes; names what it cannot follow.
 pub(super) fn config(config: &Value) -> Result<Resolver> {
+    check_cache(&config["kv_cache_scheme"])?;
     for (key, what) in [
-        ("kv_cache_scheme", "a quantized KV cache"),
         ("sparsity_config", "sparse weights"),
         ("transform_config", "online rotations"),
     ] {
@@ -79,6 +80,24 @@ pub(super) fn config(config: &Value) -> Result<Resolver> {
         &CURRENT,
         rules.collect::<Result<_>>()?,
         ignored.collect::<Result<_>>()?,
+    ))
+}
+
+/// A scheme for keys and values in the cache is for engines that keep them so: here they stay as they
+/// are, and their scales, beside the projections, are tensors that no linear reads.
+fn check_cache(scheme: &Value) -> Result<()> {
+    let is = |key: &str, wanted: &[Value]| wanted.contains(&scheme[key]);
+    let known = is("num_bits", &[8.into()])
+        && is("type", &["float".into(), "int".into()])
+        && is(
+            "strategy",
+            &["tensor".into(), "attn_head".into(), Value::Null],
+        );
+    if is_absent(scheme) || known {
+        return Ok(());
+    }
+    Err(unsupported(
+        "kv_cache_scheme: other than 8 bits with a scale per matrix or head",
     ))
 }
 

@@ -33,6 +33,34 @@ impl Stream {
         }
     }
 
+    /// The words of one run.
+    fn pack(self, codes: &[u8], bits: u8) -> Vec<u32> {
+        if self == Self::Dense {
+            return words_from_codes(codes, bits);
+        }
+        let word = |codes: &[u8]| {
+            let codes = codes.iter().enumerate();
+            codes.fold(0, |word, (i, c)| {
+                word | u32::from(*c) << (i * usize::from(bits))
+            })
+        };
+        codes.chunks(32 / usize::from(bits)).map(word).collect()
+    }
+
+    /// The words of all rows of the in-memory form as this stream has them.
+    pub(super) fn of_dense(self, words: &[u32], cols: usize, bits: u8) -> Vec<u32> {
+        if self == Self::Dense || 32 % bits == 0 {
+            return words.to_vec();
+        }
+        let mut codes = vec![0; cols];
+        let rows = words.chunks_exact(words_len(cols, bits));
+        rows.flat_map(|row| {
+            codes_from_words(row, bits, &mut codes);
+            self.pack(&codes, bits)
+        })
+        .collect()
+    }
+
     /// The words of all rows as the in-memory form wants them; free when they are so already.
     pub(super) fn to_dense(self, words: Vec<u32>, cols: usize, bits: u8) -> Vec<u32> {
         if self == Self::Dense || 32 % bits == 0 {
@@ -51,13 +79,13 @@ impl Stream {
 }
 
 /// Packs `codes[rows, groups]` down each column: word w of column g lies at `[w, g]`.
-pub(super) fn words_down(codes: &[u8], groups: usize, bits: u8) -> Vec<u32> {
+pub(super) fn words_down(codes: &[u8], groups: usize, bits: u8, stream: Stream) -> Vec<u32> {
     let rows = codes.len() / groups;
-    let mut words = vec![0; words_len(rows, bits) * groups];
+    let mut words = vec![0; stream.words(rows, bits) * groups];
     for g in 0..groups {
         let column: Vec<u8> = codes.iter().skip(g).step_by(groups).copied().collect();
         let places = words.iter_mut().skip(g).step_by(groups);
-        for (place, word) in places.zip(words_from_codes(&column, bits)) {
+        for (place, word) in places.zip(stream.pack(&column, bits)) {
             *place = word;
         }
     }

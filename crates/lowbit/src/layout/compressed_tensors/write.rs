@@ -4,12 +4,17 @@ use super::format::home;
 use crate::scheme::{Activations, Element, Group, Scheme};
 use serde_json::{Map, Value, json};
 
-/// The version whose formats are written.
-const VERSION: &str = "0.18.0";
+/// The versions whose formats are written: since and before the packing changed.
+const VERSIONS: [&str; 2] = ["0.18.0", "0.17.1"];
 
 /// The commonest scheme is for every `Linear`, which loaders need to see for fused experts; other
 /// schemes are for the modules they name.
-pub(super) fn config(assignment: &[(String, Scheme)], ignored: &[String], by_index: bool) -> Value {
+pub(super) fn config(
+    assignment: &[(String, Scheme)],
+    ignored: &[String],
+    by_index: bool,
+    old: bool,
+) -> Value {
     let mut schemes: Vec<(Scheme, Vec<&str>)> = Vec::new();
     for (module, scheme) in assignment {
         match schemes.iter_mut().find(|(s, _)| s == scheme) {
@@ -53,7 +58,7 @@ pub(super) fn config(assignment: &[(String, Scheme)], ignored: &[String], by_ind
         "quantization_status": "compressed",
         "sparsity_config": {},
         "transform_config": {},
-        "version": VERSION,
+        "version": VERSIONS[usize::from(old)],
     })
 }
 
@@ -96,6 +101,21 @@ fn activations(scheme: &Scheme) -> Value {
     let Some(Activations { bits, dynamic }) = scheme.activations else {
         return Value::Null;
     };
+    if scheme.element == Element::Nvfp4 {
+        return json!({
+            "actorder": null,
+            "block_structure": null,
+            "dynamic": "local",
+            "group_size": 16,
+            "num_bits": bits,
+            "observer": "static_minmax",
+            "scale_dtype": "torch.float8_e4m3fn",
+            "strategy": "tensor_group",
+            "symmetric": true,
+            "type": "float",
+            "zp_dtype": "torch.float8_e4m3fn",
+        });
+    }
     let (strategy, size) = match (dynamic, scheme.group) {
         (false, _) => ("tensor", Value::Null),
         (true, Group::Block { cols, .. }) => ("group", json!(cols)),

@@ -260,11 +260,19 @@ fn index(parts: &Parts<'_>, cols: usize, group: usize) -> Result<Option<Vec<u32>
     if index.iter().copied().eq(runs) {
         return Ok(None);
     }
-    match index.iter().find(|g| **g as usize >= cols / group) {
+    let place = |what: String| Error::new(Code::Qparam, what).at(format!("{:?}", tensor.name));
+    let mut columns = vec![0; cols / group];
+    for g in &index {
+        let count = columns.get_mut(*g as usize);
+        let what = || place(format!("group {} of {}", g.cast_signed(), cols / group));
+        *count.ok_or_else(what)? += 1;
+    }
+    // Columns change places between groups, and no group grows: anything else is no order of them.
+    match columns.iter().position(|count| *count != group) {
         None => Ok(Some(index)),
-        Some(g) => {
-            let what = format!("group {} of {}", g.cast_signed(), cols / group);
-            Err(Error::new(Code::Qparam, what).at(format!("{:?}", tensor.name)))
-        }
+        Some(g) => Err(place(format!(
+            "group {g} has {} columns, expected {group}",
+            columns[g]
+        ))),
     }
 }
