@@ -49,7 +49,7 @@ test(`${NAME}: an unknown architecture is rounded with a note, and calibration r
     JSON.stringify({ ...config, model_type: 'brand-new' }),
   )
   const out = join(folder, 'out')
-  const refused = () => api.quantize(model, { out })
+  const refused = () => api.quantize(model, { out, scheme: 'w8' })
   t.regex((await failsWith(t, 'unknown-architecture', refused)).message, /brand-new/)
   const report = await api.quantize(model, { out, method: 'rtn', scheme: 'w8' })
   t.regex(report.notes.join(' '), /"brand-new" is not known: 12 matrices/)
