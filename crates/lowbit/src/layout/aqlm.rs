@@ -32,7 +32,7 @@ fn only_read() -> Error {
 fn sane(shape: &[usize]) -> bool {
     shape.iter().all(|n| (1..1 << 28).contains(n))
         && (shape.iter())
-            .try_fold(1usize, |a, n| a.checked_mul(*n))
+            .try_fold(1u64, |a, n| a.checked_mul(*n as u64))
             .is_some_and(|n| n < 1 << 40)
 }
 
