@@ -8,9 +8,9 @@ import { failsWith, ROOT, tempFolder } from './helpers.ts'
 const api = await openApi()
 const BERT = join(ROOT, 'models/tiny-bert')
 const run = { compute: 'f32', device: 'cpu' } as const
-const { metadata, floats } = await readFixture('tiny-bert')
-const texts: string[] = JSON.parse(metadata['texts'] ?? '')
-const wanted = floats('embeddings')
+const fixture = await readFixture('tiny-bert')
+const texts: string[] = JSON.parse(fixture.metadata['texts'] ?? '')
+const wanted = fixture.floats('embeddings')
 
 /** Least cosine of the quantized model's vectors with those of transformers. */
 async function cosine(place: string): Promise<number> {
@@ -49,7 +49,7 @@ test(`${NAME}: an unknown architecture is rounded with a note, and calibration r
     JSON.stringify({ ...config, model_type: 'brand-new' }),
   )
   const out = join(folder, 'out')
-  const refused = () => api.quantize(model, { out })
+  const refused = () => api.quantize(model, { out, scheme: 'w8' })
   t.regex((await failsWith(t, 'unknown-architecture', refused)).message, /brand-new/)
   const report = await api.quantize(model, { out, method: 'rtn', scheme: 'w8' })
   t.regex(report.notes.join(' '), /"brand-new" is not known: 12 matrices/)

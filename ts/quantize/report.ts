@@ -45,8 +45,6 @@ export interface Plan {
 export interface CorePlan extends Plan {
   readonly config: string
   readonly index?: string | null
-  /** The architecture is not known: linears were found by shape and name. */
-  readonly guessed?: boolean
 }
 
 /** Where a transform changes weights. */

@@ -3,17 +3,17 @@
 
 mod support;
 
+use lowbit::Code;
 use lowbit::cpu::{Compute, Cpu, Isa};
 use lowbit::model::config::Config;
 use lowbit::model::encoder::Text;
 use lowbit::model::head::Head;
 use lowbit::model::load::Loader;
 use lowbit::session::{Engine, Goal, Pool};
-use lowbit::{Code, Tensor};
 use serde_json::json;
-use std::collections::BTreeMap;
+use support::Checkpoint;
 use support::configs::config;
-use support::{Checkpoint, ids, root, tensors};
+use support::texts::Reference;
 
 const CLASSIFY: &[&str] = &[
     "tiny-bert-classify",
@@ -27,41 +27,6 @@ fn engine(name: &str, isa: Isa) -> Engine {
     let cpu = Cpu::new(isa, 2).expect("threads");
     let model = Checkpoint::open(name).load(&cpu, Compute::F32);
     Engine::new(model.expect("a model"), cpu, None)
-}
-
-/// What transformers computed.
-struct Reference {
-    tensors: BTreeMap<String, Tensor>,
-    tokens: Vec<u32>,
-    texts: Vec<Text>,
-}
-
-impl Reference {
-    fn read(name: &str) -> Self {
-        let tensors = tensors(&root("test/fixtures").join(format!("{name}.safetensors")));
-        let list = |key: &str| ids(&tensors[key]);
-        let texts = list("lengths").into_iter().zip(list("second"));
-        let text = |(length, second): (u32, u32)| Text {
-            length: length as usize,
-            second: second as usize,
-        };
-        Self {
-            texts: texts.map(text).collect(),
-            tokens: list("tokens"),
-            tensors,
-        }
-    }
-
-    /// Largest difference from a tensor, relative to its largest value.
-    fn worst(&self, key: &str, found: &[f32]) -> f32 {
-        let wanted = self.tensors[key].view().and_then(|t| t.to_f32());
-        let wanted = wanted.expect("floats");
-        assert_eq!(found.len(), wanted.len(), "{key}");
-        let largest = wanted.iter().fold(0.0f32, |a, v| a.max(v.abs()));
-        let worse = |a: f32, d: f32| if d > a || d.is_nan() { d } else { a };
-        let differences = found.iter().zip(&wanted).map(|(a, b)| (a - b).abs());
-        differences.fold(0.0, worse) / largest
-    }
 }
 
 #[test]

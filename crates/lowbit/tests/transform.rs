@@ -40,7 +40,8 @@ fn checkpoints() -> Vec<(String, Checkpoint)> {
 fn logits(cpu: &Cpu, floats: &Floats) -> Vec<f32> {
     let model = floats.model();
     let vocabulary = model.config.vocabulary as u32;
-    let tokens: Vec<u32> = (0..48).map(|i| i * 7919 % vocabulary).collect();
+    let count = model.config.context.min(48) as u32;
+    let tokens: Vec<u32> = (0..count).map(|i| i * 7919 % vocabulary).collect();
     Sequence::new(cpu, &model).logits(&tokens)
 }
 

@@ -9,7 +9,7 @@
 //! routed part.
 
 use super::config::Experts;
-use super::ops::{Part, expert_inputs};
+use super::ops::Part;
 use super::routing::{Route, routes};
 use super::watch::Watch;
 use super::{Block, rows};
@@ -174,4 +174,24 @@ fn scatter(out: &[f32], width: usize, routes: &[Route], y: &mut [f32]) {
             *y += route.weight * o;
         }
     }
+}
+
+/// The groups of `Op::inputs` for a mixture of `count` experts.
+pub(super) fn expert_inputs(count: usize, all_experts: bool) -> Vec<Vec<Part>> {
+    let experts = || (0..count).map(|e| e as u16);
+    if all_experts {
+        let each = |e| [Part::ExpertGate(e), Part::ExpertUp(e)];
+        let first = std::iter::once(Part::Router).chain(experts().flat_map(each));
+        let downs = experts().map(|e| vec![Part::ExpertDown(e)]);
+        return std::iter::once(first.collect()).chain(downs).collect();
+    }
+    let each = |e| {
+        [
+            vec![Part::ExpertGate(e), Part::ExpertUp(e)],
+            vec![Part::ExpertDown(e)],
+        ]
+    };
+    std::iter::once(vec![Part::Router])
+        .chain(experts().flat_map(each))
+        .collect()
 }

@@ -1,6 +1,7 @@
 //! What a block does, as a list over named slots. Every backend interprets this list.
 
 use super::config::Config;
+use super::experts::expert_inputs;
 pub use crate::kernels::activate::Activation;
 
 /// Activations of one block, each `[tokens, width]` in f32.
@@ -283,24 +284,4 @@ impl Op {
             _ => Vec::new(),
         }
     }
-}
-
-/// The groups of `Op::inputs` for a mixture of `count` experts.
-pub(super) fn expert_inputs(count: usize, all_experts: bool) -> Vec<Vec<Part>> {
-    let experts = || (0..count).map(|e| e as u16);
-    if all_experts {
-        let each = |e| [Part::ExpertGate(e), Part::ExpertUp(e)];
-        let first = std::iter::once(Part::Router).chain(experts().flat_map(each));
-        let downs = experts().map(|e| vec![Part::ExpertDown(e)]);
-        return std::iter::once(first.collect()).chain(downs).collect();
-    }
-    let each = |e| {
-        [
-            vec![Part::ExpertGate(e), Part::ExpertUp(e)],
-            vec![Part::ExpertDown(e)],
-        ]
-    };
-    std::iter::once(vec![Part::Router])
-        .chain(experts().flat_map(each))
-        .collect()
 }

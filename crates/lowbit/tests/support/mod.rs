@@ -6,6 +6,7 @@ pub(crate) mod configs;
 pub(crate) mod floats;
 pub(crate) mod gguf;
 pub(crate) mod quantize;
+pub(crate) mod texts;
 
 use lowbit::container::{safetensors, shards};
 use lowbit::cpu::{Compute, Cpu};
