@@ -42,7 +42,7 @@ test('quantize: flags become the options of the request', async (t) => {
   t.deepEqual(request['options'], {
     method: 'rtn',
     scheme: 'w8',
-    format: 'compressed-tensors',
+    format: 'auto',
     ignore: ['lm_head', 'a', 'b'],
     layers: [
       { pattern: 're:a=b', scheme: 'w8g128' },

@@ -12,6 +12,7 @@ export interface Request extends Json {
   readonly options: {
     readonly method: string
     readonly scheme: string
+    readonly format?: string
     readonly targetBpw?: number | null
   }
   readonly journal?: readonly string[]
@@ -114,6 +115,11 @@ function surveySteps({ options, tensors }: Request): (() => Polled)[] {
   ]
 }
 
+/** What the core makes of no format. */
+function formatOf(format: unknown): unknown {
+  return format === 'auto' ? 'compressed-tensors' : format
+}
+
 /** The plan of a request. */
 export function planOf(request: Request): {
   layers: { name: string; rows: number; cols: number; scheme: string; method: string }[]
@@ -160,7 +166,8 @@ export function planOf(request: Request): {
     scratchBytes: 1000,
     outputBytes: at,
     warnings: [],
-    options: { ignore: ['lm_head'], damp: 0.01, ...options },
+    tensorParallel: [{ ranks: 1 }],
+    options: { ignore: ['lm_head'], damp: 0.01, ...options, format: formatOf(options.format) },
     fingerprint: 'f',
     config: JSON.stringify({ ...request.config, quantization_config: { fake: true } }),
     tensors,

@@ -50,7 +50,7 @@ test('flags of the run become options of the request', async (t) => {
   t.deepEqual(options, {
     method: 'gptq',
     scheme: 'w4g128',
-    format: 'compressed-tensors',
+    format: 'auto',
     prune: { method: 'sparsegpt', sparsity: 0.25, pattern: '1:4' },
     trueSequential: true,
     strict: true,
