@@ -33,7 +33,7 @@ function yaml(name: string, settings: string, rounds = false): string {
 test('llm-compressor: SmoothQuant and GPTQ as it saves them', async (t) => {
   const { options, notes } = await translated(fixture('smoothquant-gptq.yaml'))
   t.deepEqual(options, {
-    format: 'compressed-tensors',
+    format: 'auto',
     transforms: [{ kind: 'smoothQuant', strength: 0.8 }],
     method: 'gptq',
     scheme: 'w8a8',

@@ -32,14 +32,15 @@ export async function quantizeModel(
   const prepared = await prepare(binding, host, source, options)
   const { run, done } = options.dryRun ? { run: prepared, done: NOTHING } : await write(prepared)
   const { checkpoint, settings, plan, recipe } = run
+  const { method, scheme, format } = plan.options ?? settings
   return {
     model: checkpoint.place,
     out: typeof options.out === 'string' ? options.out : options.out.place,
     dryRun: done === NOTHING,
     ...(recipe ? { recipe: recipe.name } : {}),
-    method: settings.method,
-    scheme: settings.scheme,
-    format: settings.format,
+    method,
+    scheme,
+    format,
     ...done,
     ...run.loading,
     plan: planOf(plan, settings),

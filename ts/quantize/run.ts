@@ -64,7 +64,7 @@ export async function prepare(
   const maxShardBytes = options.maxShardBytes ?? recipe?.maxShardBytes
   const decided = { binding, host, options, recipe, maxShardBytes, checkpoint, source, size }
   const planned = await planWith(decided, settings)
-  const assumed = defaultNotes(options, recipe, size, planned.settings)
+  const assumed = defaultNotes(options, recipe, size, planned.plan.options ?? settings)
   const notes = [...assumed, ...planned.plan.warnings]
   return { ...decided, ...planned, gauge: gauge(meter(options), host.memory), notes }
 }
@@ -85,11 +85,11 @@ export async function planWith(
   // With every default filled in.
   const all = plan.options ?? settings
   const loading = { engines: enginesFor({ format: all.format, layers, ignored }), tensorParallel }
-  if (workUnits === undefined) return { settings: all, plan, loading }
+  if (workUnits === undefined) return { settings, plan, loading }
   const catalog: { host?: { isa?: string } } = JSON.parse(await binding.catalog())
   const isa = options.isa ?? catalog.host?.isa ?? 'scalar'
   const seconds = forecastSeconds(workUnits, isa, options.threads ?? threads)
-  return { settings: all, plan: seconds === undefined ? plan : { ...plan, seconds }, loading }
+  return { settings, plan: seconds === undefined ? plan : { ...plan, seconds }, loading }
 }
 
 /** What to calibrate on: what the call says, then the recipe. */

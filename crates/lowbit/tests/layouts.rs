@@ -154,7 +154,9 @@ fn plans_and_configs_agree_with_what_is_written() {
             .encode("base", &matrix, &scheme, original(&case))
             .unwrap();
         let shape = (matrix.rows, matrix.cols);
-        let scale = tensors.iter().find(|t| t.name.ends_with("scale"));
+        let scale = tensors
+            .iter()
+            .find(|t| t.name.ends_with("scale") || t.name.ends_with(".scales"));
         let dtype = scale.map_or(original(&case), |t| t.dtype);
         let planned = layout.outputs("base", &scheme, shape, dtype, false);
         assert_eq!(planned.len(), tensors.len(), "{what}");

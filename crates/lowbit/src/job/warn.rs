@@ -61,8 +61,8 @@ fn small_set(plan: &Plan) -> Vec<String> {
 
 /// The smallest number of devices that the model cannot be cut over: more cannot be then either.
 fn tensor_parallel(plan: &Plan) -> Option<String> {
-    let cannot = served::parallel(plan).into_iter();
-    let (ranks, why) = cannot.filter_map(|p| Some((p.ranks, p.why?))).next()?;
+    let mut cannot = served::parallel(plan).into_iter();
+    let (ranks, why) = cannot.find_map(|p| Some((p.ranks, p.why?)))?;
     Some(format!("cannot be split over {ranks} devices: {why}"))
 }
 

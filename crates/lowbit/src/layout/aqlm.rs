@@ -39,13 +39,11 @@ fn sane(shape: &[usize]) -> bool {
 /// Codes without their sign: as many bits as a codebook has.
 fn codes(tensor: &Tensor, size: usize) -> Vec<u16> {
     let mask = (size - 1) as u16;
-    match tensor.dtype {
-        Dtype::I8 => tensor.bytes.iter().map(|b| u16::from(*b) & mask).collect(),
-        _ => {
-            let words = tensor.bytes.as_chunks::<2>().0.iter();
-            words.map(|b| u16::from_le_bytes(*b) & mask).collect()
-        }
+    if tensor.dtype == Dtype::I8 {
+        return tensor.bytes.iter().map(|b| u16::from(*b) & mask).collect();
     }
+    let words = tensor.bytes.as_chunks::<2>().0.iter();
+    words.map(|b| u16::from_le_bytes(*b) & mask).collect()
 }
 
 impl Layout for Aqlm {
@@ -74,7 +72,8 @@ impl Layout for Aqlm {
     }
 
     fn is_quantized(&self, parts: &[String]) -> bool {
-        parts.iter().any(|p| p.ends_with(".codes"))
+        let codes = |p: &String| p.rsplit('.').next() == Some("codes");
+        parts.iter().any(codes)
     }
 
     fn parts(&self) -> &'static [&'static str] {

@@ -224,12 +224,10 @@ fn bitsandbytes_bytes_are_the_known_ones() {
         let matrix = rtn::round(weights, &scheme, &options, &Cpu::single()).unwrap();
         let tensors = bitsandbytes::BitsAndBytes.encode("m", &matrix, &scheme, Dtype::F32);
         let tensors = tensors.unwrap();
-        let hex: String = tensors[0]
-            .bytes
-            .iter()
-            .map(|b| format!("{b:02x}"))
-            .collect();
-        assert_eq!(hex, wanted);
+        let bytes = wanted.as_bytes().as_chunks::<2>().0.iter();
+        let hex = |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16);
+        let wanted: Vec<u8> = bytes.map(|pair| hex(pair).unwrap()).collect();
+        assert_eq!(tensors[0].bytes, wanted);
         assert_eq!(tensors[1].bytes, 0.78125f32.to_le_bytes());
     }
 }

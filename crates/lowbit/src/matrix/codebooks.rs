@@ -68,7 +68,9 @@ impl Codebooks {
                     *o += self.vectors.get(vector + i);
                 }
             }
-            out.iter_mut().for_each(|o| *o *= scale);
+            for o in out {
+                *o *= scale;
+            }
         }
     }
 

@@ -73,11 +73,9 @@ pub fn fake_quantize(cpu: &Cpu, x: &[f32], cols: usize, inputs: &Inputs) -> Vec<
                     }
                 }
                 Element::Nvfp4 => {
-                    for v in x {
-                        // Codes are numbers always: a NaN must not become one.
-                        if !v.is_nan() {
-                            *v = E2M1[usize::from(e2m1_from_f32(*v / scale))] * scale;
-                        }
+                    // Codes are numbers always: a NaN must not become one.
+                    for v in x.iter_mut().filter(|v| !v.is_nan()) {
+                        *v = E2M1[usize::from(e2m1_from_f32(*v / scale))] * scale;
                     }
                 }
                 _ => {
