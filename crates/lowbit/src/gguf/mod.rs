@@ -21,6 +21,7 @@ mod encode_plain;
 pub mod export;
 mod extent;
 mod families;
+mod families_latent;
 pub mod family;
 mod granted;
 pub mod header;
