@@ -31,7 +31,7 @@ fn quantized(options: Options) -> f32 {
         None,
     );
     let states = engine.encode(&reference.tokens, &reference.texts, Goal::States);
-    reference.worst("hidden", &states.unwrap())
+    reference.worst("hidden", &states.expect("hidden states"))
 }
 
 fn options(method: &str, transforms: Vec<Transform>) -> Options {

@@ -60,19 +60,7 @@ pub(super) fn set(
             )
         }
         Some("linear") => Some(json!({"rope_type": "linear", "factor": factor.unwrap_or(1.0)})),
-        Some("yarn") => {
-            let mut yarn = json!({"rope_type": "yarn", "factor": factor.unwrap_or(1.0)});
-            for (from, key, times) in YARN {
-                if let Some(value) = m.float(&own(key))? {
-                    yarn[*from] = json!(short(short(value) / short(f64::from(*times))));
-                }
-            }
-            if let Some(all) = yarn.get("mscale_all_dim").cloned() {
-                // Loaders take one for the other.
-                yarn["mscale"] = all;
-            }
-            Some(yarn)
-        }
+        Some("yarn") => Some(yarn(m, factor.unwrap_or(1.0), own)?),
         None | Some("none" | "longrope") => match values.get(FACTORS[0]) {
             Some(factors) => from_factors(factors, base, model),
             None => sections(m, &own("dimension_sections"))?,
@@ -99,6 +87,20 @@ pub(super) fn set(
     }
     config.insert("rope_scaling".into(), scaling);
     Ok(())
+}
+
+fn yarn(m: &Metadata, factor: f64, own: impl Fn(&str) -> String) -> Result<Json> {
+    let mut yarn = json!({"rope_type": "yarn", "factor": factor});
+    for (from, key, times) in YARN {
+        if let Some(value) = m.float(&own(key))? {
+            yarn[*from] = json!(short(short(value) / short(f64::from(*times))));
+        }
+    }
+    if let Some(all) = yarn.get("mscale_all_dim").cloned() {
+        // Loaders take one for the other.
+        yarn["mscale"] = all;
+    }
+    Ok(yarn)
 }
 
 /// Parts of a head that turn with time, height and width: to text all the same.

@@ -172,15 +172,15 @@ fn value_of(key: &Key, config: &Json, sizes: &Sizes) -> Result<Option<Value>> {
 
 /// Which layers look at a window only, where the config says it.
 fn windows(config: &Json, layers: usize) -> Option<Value> {
-    let flags: Vec<bool> = match config.get("layer_types").and_then(Json::as_array) {
-        Some(types) => types.iter().map(|t| *t == "sliding_attention").collect(),
-        None => {
-            let step = config
-                .get("sliding_window_pattern")
-                .and_then(Json::as_u64)?;
-            let step = step.max(1) as usize;
-            (1..=layers).map(|i| !i.is_multiple_of(step)).collect()
-        }
+    let types = config.get("layer_types").and_then(Json::as_array);
+    let flags: Vec<bool> = if let Some(types) = types {
+        types.iter().map(|t| *t == "sliding_attention").collect()
+    } else {
+        let step = config
+            .get("sliding_window_pattern")
+            .and_then(Json::as_u64)?;
+        let step = step.max(1) as usize;
+        (1..=layers).map(|i| !i.is_multiple_of(step)).collect()
     };
     Some(Value::Array(Array::Bool(flags)))
 }

@@ -98,12 +98,7 @@ impl Vocabulary {
 /// kinds of tokenizers and pre-tokenizers that have no name here.
 pub fn set(m: &mut Metadata, files: &Files<'_>, rows: usize) -> Result<()> {
     let Some(tokenizer) = files.tokenizer else {
-        m.set_string("tokenizer.ggml.model", "no_vocab");
-        let arch = m
-            .string("general.architecture")?
-            .unwrap_or_default()
-            .to_owned();
-        return m.set_count(format!("{arch}.vocab_size"), rows);
+        return set_none(m, rows);
     };
     let model = tokenizer
         .get("model")
@@ -160,6 +155,14 @@ pub fn set(m: &mut Metadata, files: &Files<'_>, rows: usize) -> Result<()> {
     special::set(m, &tokens, files);
     put_tokens(m, tokens);
     Ok(())
+}
+
+/// The keys of a file without a tokenizer.
+fn set_none(m: &mut Metadata, rows: usize) -> Result<()> {
+    m.set_string("tokenizer.ggml.model", "no_vocab");
+    let arch = m.string("general.architecture")?.unwrap_or_default();
+    let key = format!("{arch}.vocab_size");
+    m.set_count(key, rows)
 }
 
 fn put_tokens(m: &mut Metadata, tokens: Vocabulary) {

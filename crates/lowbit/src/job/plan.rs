@@ -109,10 +109,8 @@ impl Plan {
         }
         subject::refuse_guessed(&model, &changes, needed_by.as_deref())?;
         let calibration = choose::calibration(needed_by, request.calibration, &model)?;
-        let isa = request
-            .isa
-            .as_deref()
-            .map_or(Ok(Isa::detect()), Isa::parse)?;
+        let isa = request.isa.as_deref();
+        let isa = isa.map_or(Ok(Isa::detect()), Isa::parse)?;
         // Data-free rounding alone gives the same bytes on every host.
         let isa = Some(isa).filter(|_| calibration.is_some() || changes.widen());
         let rotate = changes.rotate.as_ref();

@@ -5,6 +5,7 @@ use crate::error::{Code, Error, Result, nearest};
 use crate::gguf::imatrix::Imatrix;
 use crate::gguf::types::{TYPES, Type};
 use crate::gguf::{Mix, Overrides};
+use crate::job::identity::hex;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use regex_lite::Regex;
@@ -53,8 +54,7 @@ impl Extras {
     /// What a resumed run must agree on.
     pub(in crate::convert) fn fingerprint(&self) -> String {
         let text = serde_json::to_string(self).unwrap_or_default();
-        let digest = Sha256::digest(text.as_bytes());
-        digest.iter().map(|b| format!("{b:02x}")).collect()
+        hex(Sha256::new_with_prefix(text))
     }
 
     /// The name of the file without its ending.
