@@ -70,7 +70,8 @@ async function parts(count: number): Promise<Record<string, Buffer>> {
 
 async function logitsOf(place: string): Promise<Float32Array> {
   await using model: Model = await api.load(place, { compute: 'f32', device: 'cpu' })
-  return model.logits(TOKENS)
+  // Awaited, because the model is disposed of on the way out.
+  return await model.logits(TOKENS)
 }
 
 test(`${NAME}: a GGUF file gives the logits, ids and texts of the checkpoint it was made of`, async (t) => {

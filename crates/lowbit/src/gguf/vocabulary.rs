@@ -100,9 +100,8 @@ pub fn set(m: &mut Metadata, files: &Files<'_>, rows: usize) -> Result<()> {
     let Some(tokenizer) = files.tokenizer else {
         return set_none(m, rows);
     };
-    let model = tokenizer
-        .get("model")
-        .ok_or_else(|| bad("model is missing"))?;
+    let model = tokenizer.get("model");
+    let model = model.ok_or_else(|| bad("model is missing"))?;
     let kind = model.get("type").and_then(Json::as_str).unwrap_or("BPE");
     let vocab = model.get("vocab").and_then(Json::as_object);
     let (Some(vocab), "BPE") = (vocab, kind) else {
@@ -140,10 +139,8 @@ pub fn set(m: &mut Metadata, files: &Files<'_>, rows: usize) -> Result<()> {
     m.set_string("tokenizer.ggml.pre", pre);
     if bytes {
         score(&mut tokens, &merges);
-        let scores = tokens
-            .0
-            .iter()
-            .map(|t| t.as_ref().map_or(NO_SCORE, |t| t.score));
+        let of = |t: &Option<Token>| t.as_ref().map_or(NO_SCORE, |t| t.score);
+        let scores = tokens.0.iter().map(of);
         m.set(
             "tokenizer.ggml.scores",
             Value::Array(Array::F32(scores.collect())),

@@ -115,6 +115,7 @@ impl Both {
                 Piece::Embed(w) => embed = Some(w),
                 Piece::Norm(v) => norm = v,
                 Piece::Head(w) => head = Some(w),
+                Piece::Tail(_) => unreachable!("only decoders run on a GPU"),
                 Piece::Block(i, block) => {
                     let block = if quantize { quantized(block) } else { block };
                     if i >= border {
@@ -130,9 +131,10 @@ impl Both {
         let model = Model {
             config,
             embed: Arc::new(place(embed).expect("a known dtype")),
-            head: Arc::new(place(head).expect("a known dtype")),
+            head: Some(Arc::new(place(head).expect("a known dtype"))),
             blocks,
             norm,
+            tail: None,
         };
         Self {
             cpu,
