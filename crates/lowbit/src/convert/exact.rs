@@ -82,19 +82,35 @@ fn integer(m: &Integer, (rows, cols): (usize, usize), wanted: &Wanted) -> Fit<In
         (Zero::Min(_), _) => return Err("groups have minima instead of zero points".into()),
         (zero, kind) => (zero_to(zero, kind, middle, &pick, wanted)?, 0),
     };
+    let scales = match wanted.over {
+        Some(divisor) => divided(&m.scales, &pick, divisor)?,
+        None => Scales::Flat(flat(&m.scales, &pick, wanted.scale_dtype)?),
+    };
+    if to.group == Group::Tensor {
+        one_for_all(&scales, &zero)?;
+    }
     Ok(Integer {
         codes: recode(&m.codes, cols, to.bits, shift)?,
         group,
-        scales: match wanted.over {
-            Some(divisor) => divided(&m.scales, &pick, divisor)?,
-            None => Scales::Flat(flat(&m.scales, &pick, wanted.scale_dtype)?),
-        },
+        scales,
         zero,
         group_of_col: match &m.group_of_col {
             None if wanted.by_index => Some((0..cols).map(|j| (j / group) as u32).collect()),
             order => order.clone(),
         },
     })
+}
+
+/// A tensor's one scale and zero point stand here once for each row.
+fn one_for_all(scales: &Scales, zero: &Zero) -> Fit<()> {
+    let same_zero = match zero {
+        Zero::Int(z) => z.iter().all(|v| *v == z[0]),
+        _ => true,
+    };
+    if same_zero && (1..scales.len()).all(|i| scales.get(i) == scales.get(0)) {
+        return Ok(());
+    }
+    Err("rows have scales of their own".into())
 }
 
 fn group_of(to: &Scheme, cols: usize) -> Fit<usize> {
