@@ -4,6 +4,7 @@
 //! each family. A family that differs from Llama in a name lists that name; `tensors.rs` has the
 //! rest.
 
+use super::families_latent::{DEEPSEEK_2, DEEPSEEK_3};
 use super::family::{Family, Key, KeyKind, key};
 use super::granted::{
     self, EVERY_LAYER, Granted, NO_DENSE_LAYER, NO_WINDOW, Taken, WINDOW_OFF, fits,
@@ -33,7 +34,7 @@ const LLAMA: Family = Family {
 };
 
 /// A family whose weights are stored as in its checkpoints.
-const PLAIN: Family = Family {
+pub(super) const PLAIN: Family = Family {
     permute: false,
     names: &[],
     keys: &[],
@@ -53,7 +54,7 @@ const SOFTCAP: Key = key(
     "final_logit_softcapping",
     KeyKind::MaybeFloat,
 );
-const EXPERT_WIDTH: Key = key(
+pub(super) const EXPERT_WIDTH: Key = key(
     "expert_feed_forward_length",
     "moe_intermediate_size",
     KeyKind::Count,
@@ -73,77 +74,6 @@ const fn normalised(value: Taken, does: &'static str) -> Granted {
         breaks: true,
     }
 }
-
-/// `DeepSeek` with latent attention. Keys and values are stored as one matrix that llama.cpp expands,
-/// which it still loads: its cache is then that of plain attention.
-const DEEPSEEK: Family = Family {
-    model_types: &["deepseek_v2"],
-    arch: "deepseek2",
-    names: &[
-        ("self_attn.q_a_proj", "attn_q_a"),
-        ("self_attn.q_a_layernorm", "attn_q_a_norm"),
-        ("self_attn.q_b_proj", "attn_q_b"),
-        ("self_attn.kv_a_proj_with_mqa", "attn_kv_a_mqa"),
-        ("self_attn.kv_a_layernorm", "attn_kv_a_norm"),
-        ("self_attn.kv_b_proj", "attn_kv_b"),
-        ("mlp.shared_experts.gate_proj", "ffn_gate_shexp"),
-        ("mlp.shared_experts.up_proj", "ffn_up_shexp"),
-        ("mlp.shared_experts.down_proj", "ffn_down_shexp"),
-        ("mlp.gate.e_score_correction", "exp_probs_b"),
-    ],
-    keys: DEEPSEEK_KEYS,
-    misfit: granted::deepseek,
-    ..PLAIN
-};
-
-const DEEPSEEK_KEYS: &[Key] = &[
-    key("vocab_size", "vocab_size", KeyKind::Count),
-    key(
-        "leading_dense_block_count",
-        "first_k_dense_replace",
-        KeyKind::CountOr(0),
-    ),
-    key("attention.q_lora_rank", "q_lora_rank", KeyKind::CountOr(0)),
-    key("attention.kv_lora_rank", "kv_lora_rank", KeyKind::Count),
-    key(
-        "attention.key_length",
-        "qk_nope_head_dim",
-        KeyKind::CountPlus("qk_rope_head_dim"),
-    ),
-    key("attention.value_length", "v_head_dim", KeyKind::Count),
-    EXPERT_WIDTH,
-    key(
-        "expert_shared_count",
-        "n_shared_experts",
-        KeyKind::CountOr(0),
-    ),
-    key(
-        "expert_weights_scale",
-        "routed_scaling_factor",
-        KeyKind::MaybeFloat,
-    ),
-    key("expert_weights_norm", "norm_topk_prob", KeyKind::MaybeFlag),
-    key("expert_gating_func", "", KeyKind::Always(1)),
-    key("rope.dimension_count", "qk_rope_head_dim", KeyKind::Count),
-];
-
-const DEEPSEEK_3_KEYS: &[Key] = &{
-    let mut keys = [const { key("", "", KeyKind::Always(0)) }; DEEPSEEK_KEYS.len() + 2];
-    let mut i = 0;
-    while i < DEEPSEEK_KEYS.len() {
-        let Key { name, from, kind } = DEEPSEEK_KEYS[i];
-        // Version 3 weighs experts by a sigmoid.
-        let kind = match kind {
-            KeyKind::Always(_) => KeyKind::Always(2),
-            kind => kind,
-        };
-        keys[i] = key(name, from, kind);
-        i += 1;
-    }
-    keys[i] = key("expert_group_count", "n_group", KeyKind::MaybeCount);
-    keys[i + 1] = key("expert_group_used_count", "topk_group", KeyKind::MaybeCount);
-    keys
-};
 
 /// Every family.
 pub(super) static FAMILIES: &[Family] = &[
@@ -320,10 +250,6 @@ pub(super) static FAMILIES: &[Family] = &[
         misfit: granted::smollm3,
         ..LLAMA
     },
-    DEEPSEEK,
-    Family {
-        model_types: &["deepseek_v3"],
-        keys: DEEPSEEK_3_KEYS,
-        ..DEEPSEEK
-    },
+    DEEPSEEK_2,
+    DEEPSEEK_3,
 ];
