@@ -19,6 +19,7 @@ const ARITY: Readonly<Record<keyof Binding, number>> = {
   index: 1,
   ggufOpen: 2,
   ggufRows: 2,
+  imatrix: 2,
   describe: 1,
   plan: 1,
   jobOpen: 2,

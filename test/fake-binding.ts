@@ -36,6 +36,7 @@ export function fakeBinding(fake: Fake = {}): Binding {
     index: async (text) => JSON.stringify(indexOf(text)),
     ggufOpen: async () => fail('unsupported', 'the fake reads no GGUF'),
     ggufRows: async () => fail('unsupported', 'the fake reads no GGUF'),
+    imatrix: async () => fail('unsupported', 'the fake collects nothing'),
     async describe(request) {
       const weights = ({ shape }: Tensor) => shape.reduce((n, dim) => n * dim, 1)
       const plain = (t: Tensor) => ({ scheme: null, weights: weights(t), codes: false })

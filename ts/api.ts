@@ -11,6 +11,7 @@ import { errorFrom } from './error.ts'
 import { type Evaluation, evaluateModel } from './evaluate/evaluate.ts'
 import { withTexts } from './gguf.ts'
 import type { Host, Reading, Source } from './host.ts'
+import { type ImatrixReport, makeImatrix } from './imatrix.ts'
 import { inspectSource, type Inspection } from './inspect.ts'
 import { loadModel, type Model } from './model.ts'
 import { checkOptions } from './option-rules.ts'
@@ -18,6 +19,7 @@ import type {
   CalibrateOptions,
   ConvertOptions,
   EvaluateOptions,
+  ImatrixOptions,
   LoadOptions,
   QuantizeOptions,
   RunOptions,
@@ -61,6 +63,8 @@ export interface Catalog {
   readonly schemes: readonly unknown[]
   /** llm-compressor's names for schemes. */
   readonly presets: readonly { name: string; scheme: string }[]
+  /** Mixes that GGUF files are written in. */
+  readonly ggufSchemes: readonly string[]
   readonly codes: readonly { name: string; about: string }[]
   /** Recipes that ship with the package. */
   readonly recipes: readonly { name: string; about: string }[]
@@ -108,6 +112,14 @@ export interface Lowbit {
     sources: CalibrationSource | readonly CalibrationSource[],
     options?: CalibrateOptions,
   ) => Promise<CalibrateReport>
+  /**
+   * Collects an importance matrix for GGUF: runs a calibration set through a model, or merges files
+   * without one. Throws `imatrix`, `dataset`, `output-path`, `aborted`.
+   *
+   * @example
+   * await imatrix('./model', { out: 'model.imatrix.gguf', calibration: 'set.jsonl' })
+   */
+  readonly imatrix: (model: Place | undefined, options: ImatrixOptions) => Promise<ImatrixReport>
   /**
    * Loads a checkpoint, quantized or not, to run it. Throws `config`, `missing-tensor`, `qparam`,
    * `no-device`, `aborted` and what the checkpoint deserves.
@@ -174,12 +186,17 @@ export function createApi(binding: Binding, host: Host): Lowbit {
       const made = { ...parts, ...(opened ? { model: opened } : {}) }
       return makeSet(made, sourceList(sources), options)
     },
+    async imatrix(place, options) {
+      const from = place === undefined ? undefined : await source(place, options)
+      return imatrixOf(binding, host, from, options)
+    },
     inspect: async (place) => inspectSource(binding, await source(place, { headers: true })),
     evaluate: (model, options = {}) => evaluateWith(load, host, model, options),
     catalog: () => catalogOf(binding),
   }
   return {
     load: typed(api.load),
+    imatrix: typed(api.imatrix),
     quantize: typed(api.quantize),
     convert: typed(api.convert),
     calibrate: typed(api.calibrate),
@@ -207,6 +224,23 @@ async function evaluateWith(
   } finally {
     for (const one of loaded) await one.dispose()
   }
+}
+
+/** Collects on the CPU in f32, whatever the model is. */
+async function imatrixOf(
+  binding: Binding,
+  host: Host,
+  from: Source | undefined,
+  options: ImatrixOptions,
+): Promise<ImatrixReport> {
+  const { threads, isa, signal, onProgress } = options
+  const run = { device: 'cpu', compute: 'f32', threads, isa, signal, onProgress } as const
+  const model = from && {
+    source: await withTexts(binding, from),
+    place: from.store.place,
+    load: () => loadModel(binding, host, from, run),
+  }
+  return makeImatrix({ binding, host, model }, options)
 }
 
 async function catalogOf(binding: Binding): Promise<Catalog> {

@@ -23,6 +23,11 @@ export interface Binding {
   ggufOpen(request: string, data: Uint8Array[]): Promise<Polled>
   /** Rows of a GGUF tensor as the checkpoint has them, by the request that `ggufOpen` gave. */
   ggufRows(request: string, stored: Uint8Array): Promise<Uint8Array>
+  /**
+   * The importance matrix of one sample, `{ model, datasets }` with its tokens as little-endian u32,
+   * or files of them added up, `{ datasets, format }`; a file.
+   */
+  imatrix(request: string, data: Uint8Array[]): Promise<Uint8Array>
   /** How a checkpoint `{ config, tensors }` is quantized; JSON `Described` of ts/inspect.ts. */
   describe(request: string): Promise<string>
   /** Checks everything that can be checked before a tensor is read; JSON `Plan`. */

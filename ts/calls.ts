@@ -18,6 +18,7 @@ export function bindingOf(call: Call): Binding {
     index: (...args) => call('index', args),
     ggufOpen: (...args) => call('ggufOpen', args),
     ggufRows: (...args) => call('ggufRows', args),
+    imatrix: (...args) => call('imatrix', args),
     describe: (...args) => call('describe', args),
     plan: (...args) => call('plan', args),
     jobOpen: (...args) => call('jobOpen', args),

@@ -38,6 +38,8 @@ const lowbit: Lowbit = createLowbit()
 export const quantize: Lowbit['quantize'] = lowbit.quantize
 /** Takes a checkpoint from one format to another; see `Lowbit.convert`. */
 export const convert: Lowbit['convert'] = lowbit.convert
+/** Collects or merges importance matrices; see `Lowbit.imatrix`. */
+export const imatrix: Lowbit['imatrix'] = lowbit.imatrix
 /** Makes a calibration set; see `Lowbit.calibrate`. */
 export const calibrate: Lowbit['calibrate'] = lowbit.calibrate
 /** Loads a checkpoint to run it; see `Lowbit.load`. */

@@ -10,6 +10,7 @@ import { registerDoctor } from './doctor.ts'
 import { registerEmbed } from './embed.ts'
 import { registerEval } from './eval.ts'
 import { registerFormats } from './formats.ts'
+import { registerImatrix } from './imatrix.ts'
 import { registerInspect } from './inspect.ts'
 import { registerQuantize } from './quantize.ts'
 import { registerRecipes } from './recipes.ts'
@@ -20,6 +21,7 @@ const COMMANDS: readonly Register[] = [
   registerQuantize,
   registerConvert,
   registerCalibrate,
+  registerImatrix,
   registerRecipes,
   registerEval,
   registerRun,

@@ -156,6 +156,19 @@ impl Binding {
     }
 
     #[napi]
+    pub fn imatrix<'e>(
+        &self,
+        env: &'e Env,
+        request: String,
+        data: Vec<Uint8Array>,
+    ) -> Result<PromiseRaw<'e, Uint8Array>> {
+        let data: Vec<_> = data.iter().map(|d| d.to_vec()).collect();
+        let port = Arc::clone(&self.port);
+        let work = async move { port.imatrix(&request, &data) };
+        promise(env, work, Uint8Array::new)
+    }
+
+    #[napi]
     pub fn describe<'e>(&self, env: &'e Env, request: String) -> Result<PromiseRaw<'e, String>> {
         let port = Arc::clone(&self.port);
         promise(env, async move { port.describe(&request) }, |json| json)

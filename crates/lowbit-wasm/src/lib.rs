@@ -108,6 +108,12 @@ impl Binding {
             .map_err(|e| thrown(&e))
     }
 
+    pub async fn imatrix(&self, request: String, data: Vec<Uint8Array>) -> Result<Uint8Array> {
+        let file = self.port.imatrix(&request, &bytes(&data));
+        file.map(|f| Uint8Array::from(&f[..]))
+            .map_err(|e| thrown(&e))
+    }
+
     pub async fn describe(&self, request: String) -> Result<String> {
         self.port.describe(&request).map_err(|e| thrown(&e))
     }

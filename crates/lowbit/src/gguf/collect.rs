@@ -13,6 +13,8 @@ pub(super) struct Names<'a> {
     pub(super) sizes: &'a Sizes,
     /// The config says that the embedding is the head, whatever else is stored.
     pub(super) tied: bool,
+    /// Layers behind the last one, which predict further tokens.
+    pub(super) further: usize,
 }
 
 /// Slices of one tensor of the file, each with the expert that it is of.
@@ -26,7 +28,7 @@ impl Names<'_> {
         warnings: &mut Vec<String>,
     ) -> Result<Vec<Output>> {
         let mut found: BTreeMap<(usize, String), Slices<'_>> = BTreeMap::new();
-        let mut towers = 0;
+        let (mut towers, mut further) = (0, 0);
         for source in sources {
             let name = match place(&source.name) {
                 Place::Tower if self.family.multimodal => {
@@ -37,6 +39,10 @@ impl Names<'_> {
                 _ => source.name.clone(),
             };
             if self.tied && name == "lm_head.weight" {
+                continue;
+            }
+            if self.is_further(&name) {
+                further += 1;
                 continue;
             }
             let to = target(self.family, &name, self.sizes.layers, self.sizes.experts)?;
@@ -51,10 +57,22 @@ impl Names<'_> {
                  them from a file of their own"
             ));
         }
+        if further > 0 {
+            warnings.push(format!(
+                "{further} tensors of layers that predict further tokens stay behind"
+            ));
+        }
         let outputs = found
             .into_iter()
             .map(|((_, name), slices)| self.output(name, slices));
         outputs.collect()
+    }
+
+    fn is_further(&self, name: &str) -> bool {
+        let inside = name.strip_prefix("model.layers.");
+        let number = inside.and_then(|n| n.split('.').next()?.parse::<usize>().ok());
+        let layers = self.sizes.layers;
+        number.is_some_and(|n| (layers..layers + self.further).contains(&n))
     }
 
     fn output(&self, name: String, mut slices: Slices<'_>) -> Result<Output> {

@@ -87,11 +87,12 @@ pub fn plan(request: &Request<'_>) -> Result<Plan> {
     let family = Family::find(model_type.unwrap_or_default())?;
     let sizes = Sizes::from_config(config)?;
     let mut warnings = granted::check(family, config, &sizes)?;
-    let tied = config.get("tie_word_embeddings").and_then(Json::as_bool) == Some(true);
+    let further = config.get("num_nextn_predict_layers");
     let names = Names {
         family,
         sizes: &sizes,
-        tied,
+        tied: config.get("tie_word_embeddings").and_then(Json::as_bool) == Some(true),
+        further: further.and_then(Json::as_u64).unwrap_or(0).min(64) as usize,
     };
     let mut outputs = names.collect(request.tensors, &mut warnings)?;
     for (name, values) in rope_tensors(config)? {

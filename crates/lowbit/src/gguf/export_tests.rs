@@ -252,6 +252,19 @@ fn rows_that_no_block_fills_are_reported() {
 }
 
 #[test]
+fn layers_behind_the_last_one_stay_behind() {
+    let mut more = sources(0);
+    more.push(source("model.layers.2.eh_proj.weight", &[64, 128]));
+    let mut model = config("qwen3");
+    let error = planned(&model, &more, "F16", None).unwrap_err();
+    assert_eq!(error.code, Code::Name);
+    model["num_nextn_predict_layers"] = json!(1);
+    let plan = planned(&model, &more, "F16", None).unwrap();
+    assert_eq!(plan.outputs.len(), 20);
+    assert!(plan.warnings.iter().any(|w| w.starts_with("1 tensors")));
+}
+
+#[test]
 fn rotary_scaling() {
     let mut model = config("llama");
     assert_eq!(rope_factors(&model).unwrap(), None);

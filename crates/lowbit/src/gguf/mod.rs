@@ -23,6 +23,7 @@ mod extent;
 mod families;
 mod families_latent;
 pub mod family;
+pub mod gather;
 mod granted;
 pub mod header;
 pub mod imatrix;

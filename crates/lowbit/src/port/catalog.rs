@@ -4,6 +4,7 @@ use super::Host;
 use super::runs::formats;
 use crate::cpu::{Compute, Isa};
 use crate::error::Code;
+use crate::gguf::mix::MIXES;
 use crate::model::arch::ARCHS;
 use crate::round::{Method, ROUNDERS};
 use crate::scheme::PRESETS;
@@ -27,6 +28,7 @@ pub(super) fn json(host: Host) -> String {
         "architectures": architectures(),
         "schemes": SCHEMES,
         "presets": presets(),
+        "ggufSchemes": MIXES.iter().map(|m| m.name).collect::<Vec<_>>(),
         "computes": computes,
         "codes": codes(),
     })

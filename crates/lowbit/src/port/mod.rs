@@ -22,6 +22,7 @@ mod encode;
 mod files;
 mod gguf;
 mod guard;
+mod imatrix;
 mod jobs;
 mod measure;
 mod models;
@@ -192,6 +193,18 @@ impl Port {
             measure::logits(&engine, tokens).await
         })
         .await
+    }
+
+    /// The importance matrix of one sample of tokens on a loaded model, or files of them added up;
+    /// a file.
+    pub fn imatrix(&self, request: &str, data: &[Vec<u8>]) -> Result<Vec<u8>> {
+        guard::caught(|| {
+            let request = imatrix::read(request)?;
+            match request.model {
+                Some(model) => imatrix::collect(&*self.engine(model)?, &request, data),
+                None => imatrix::merge(&request, data),
+            }
+        })
     }
 
     /// States, vectors or labels of texts whose `tokens` lie one after another.
