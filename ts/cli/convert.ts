@@ -56,7 +56,10 @@ Schemes of GGUF: ${MIXES.join(' ')}.`
 export const registerConvert: Register = (program, context) => {
   const command = program
     .command('convert')
-    .description('Take a checkpoint from one format to another, or merge a LoRA adapter')
+    .summary('take a checkpoint to another format, or merge a LoRA adapter')
+    .description(
+      'Takes a checkpoint from one format to another, or merges a LoRA adapter on the way.',
+    )
     .argument('<model>', MODEL)
     .requiredOption('-o, --out <folder>', 'where the result goes, or a .gguf file')
     .option('--format <name>', 'a format of lowbit quantize, float or gguf')
