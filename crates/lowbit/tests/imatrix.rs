@@ -13,8 +13,10 @@ use support::Checkpoint;
 /// Σ x² of each column and the number of inputs, by the module that got them.
 fn captured(name: &str, tokens: &[u32]) -> BTreeMap<String, (Vec<f64>, f32)> {
     let cpu = Cpu::single();
-    let model = Checkpoint::open(name).load(&cpu, Compute::F32).unwrap();
-    let mut hidden = embed(&model, tokens).unwrap();
+    let model = Checkpoint::open(name)
+        .load(&cpu, Compute::F32)
+        .expect("a pass over a tiny model");
+    let mut hidden = embed(&model, tokens).expect("a pass over a tiny model");
     let mut found = BTreeMap::new();
     for (index, block) in model.blocks.iter().enumerate() {
         let linears = weights::linears(&model.config, index);
@@ -44,7 +46,7 @@ fn captured(name: &str, tokens: &[u32]) -> BTreeMap<String, (Vec<f64>, f32)> {
             &mut hidden,
             Some(watch),
         )
-        .unwrap();
+        .expect("a pass over a tiny model");
     }
     found
 }
@@ -60,10 +62,12 @@ fn agrees(sums: &[f32], wanted: &[f64]) {
 #[test]
 fn sums_are_those_of_a_plain_loop() {
     let tokens: Vec<u32> = (2..50).collect();
-    let cpu = Cpu::new(lowbit::Isa::detect(), 2).unwrap();
+    let cpu = Cpu::new(lowbit::Isa::detect(), 2).expect("a pass over a tiny model");
     for name in ["tiny-llama", "tiny-qwen3"] {
-        let model = Checkpoint::open(name).load(&cpu, Compute::F32).unwrap();
-        let found = gather(&cpu, &model, &tokens).unwrap();
+        let model = Checkpoint::open(name)
+            .load(&cpu, Compute::F32)
+            .expect("a pass over a tiny model");
+        let found = gather(&cpu, &model, &tokens).expect("a pass over a tiny model");
         let wanted = captured(name, &tokens);
         assert_eq!(found.entries.len(), 14, "seven linears in each block");
         assert_eq!((found.chunks, found.chunk_tokens), (1, 48));
@@ -88,8 +92,8 @@ fn an_expert_counts_the_tokens_that_are_routed_to_it() {
     let cpu = Cpu::single();
     let model = Checkpoint::open("tiny-mixtral")
         .load(&cpu, Compute::F32)
-        .unwrap();
-    let found = gather(&cpu, &model, &tokens).unwrap();
+        .expect("a pass over a tiny model");
+    let found = gather(&cpu, &model, &tokens).expect("a pass over a tiny model");
     let wanted = captured("tiny-mixtral", &tokens);
     let entry = &found.entries["blk.1.ffn_down_exps.weight"];
     assert_eq!(entry.counts.len(), 4);

@@ -47,12 +47,11 @@ pub fn gather(cpu: &Cpu, model: &Model, tokens: &[u32]) -> Result<Imatrix> {
         let mut cache = LayerCache::default();
         for piece in hidden.chunks_mut(STEP * model.config.hidden) {
             let mut tap = |parts: &[Part], x: &[f32]| {
-                for part in parts {
-                    if let Some(slot) = slots.get(part) {
-                        sums.entry(slot.name.clone()).or_default().add(slot, x)?;
-                    }
-                }
-                Ok(())
+                let mut known = parts.iter().filter_map(|part| slots.get(part));
+                known.try_for_each(|slot| {
+                    let sum = sums.entry(slot.name.clone()).or_default();
+                    sum.add(slot, x)
+                })
             };
             let watch = Watch {
                 tap: &mut tap,
