@@ -6,6 +6,7 @@ import type { Binding } from './binding.ts'
 import type { CalibrateReport } from './calibration/report.ts'
 import { type CalibrationSource, sourceList } from './calibration/source.ts'
 import { convertModel } from './convert/convert.ts'
+import { refuseGguf } from './convert/gguf.ts'
 import type { ConvertReport } from './convert/report.ts'
 import { errorFrom } from './error.ts'
 import { type Evaluation, evaluateModel } from './evaluate/evaluate.ts'
@@ -161,6 +162,7 @@ export function createApi(binding: Binding, host: Host): Lowbit {
     load,
     async quantize(place, options) {
       checkOptions('quantize', options)
+      refuseGguf(options)
       // A plan reads headers only.
       const from = await source(place, { ...options, headers: options.dryRun })
       return quantizeModel(binding, host, from, options)

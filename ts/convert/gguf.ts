@@ -56,6 +56,18 @@ export function formatOf({ format, out }: Pick<ConvertOptions, 'format' | 'out'>
   })
 }
 
+/** Sends on those who ask `quantize` for GGUF, which has encoders of its own. */
+export function refuseGguf(
+  options: Readonly<Partial<Pick<ConvertOptions, 'format' | 'out' | 'scheme'>>>,
+): void {
+  const { format, out, scheme } = options
+  const mix = MIXES.find((name) => name === scheme?.toUpperCase())
+  if (format !== 'gguf' && mix === undefined && !(out && isGgufFile(out))) return
+  throw new LowbitError('option', 'GGUF is written by convert', {
+    remedy: `call convert(model, { out, format: 'gguf', scheme: '${mix ?? 'Q4_K_M'}' }); on the command line add --format gguf`,
+  })
+}
+
 /** What the core needs beside the checkpoint. */
 export async function ggufParts(
   host: Host,
