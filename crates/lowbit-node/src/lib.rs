@@ -9,13 +9,13 @@
     reason = "ts/binding.ts documents the functions; napi hands arguments by value"
 )]
 
+mod arrays;
 mod thread;
 
+use arrays::{free, taken};
 use lowbit::port::{Host, Port};
 use lowbit::{Code, Error};
-use napi::bindgen_prelude::{
-    ArrayBuffer, Float32Array, JsObjectValue, PromiseRaw, ToNapiValue, TypedArray, Uint8Array,
-};
+use napi::bindgen_prelude::{Float32Array, PromiseRaw, ToNapiValue, TypedArray, Uint8Array};
 use napi::{Env, JsError, Result};
 use napi_derive::napi;
 use std::future::Future;
@@ -61,27 +61,6 @@ where
             Err(JsError::from(error).into_unknown(*env).into())
         }
     })
-}
-
-/// The bytes of arrays that are handed over: JavaScript's memory cannot be kept, so it is copied.
-fn taken(arrays: &[TypedArray<'_>]) -> Result<Vec<Vec<u8>>> {
-    let bytes = arrays.iter().map(|a| a.arraybuffer.to_vec()).collect();
-    free(arrays)?;
-    Ok(bytes)
-}
-
-/// Gives the memory of arrays back at once; one that is a part of a larger buffer is left alone.
-///
-/// The collector of a process that makes few small objects runs late, and would keep the last
-/// blocks of a model beside the current one.
-fn free(arrays: &[TypedArray<'_>]) -> Result<()> {
-    for array in arrays {
-        let whole: ArrayBuffer<'_> = array.get_named_property_unchecked("buffer")?;
-        if !whole.is_empty() && whole.len() == array.arraybuffer.len() {
-            whole.detach()?;
-        }
-    }
-    Ok(())
 }
 
 #[napi]

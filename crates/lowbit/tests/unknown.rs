@@ -116,3 +116,17 @@ fn matrices_that_do_not_fit_the_scheme_stay_as_they_are() {
     assert!(plan.ignored.contains(&down), "{:?}", plan.ignored);
     assert!(!plan.layers.is_empty());
 }
+
+#[test]
+fn a_scheme_that_no_matrix_divides_for_names_the_first() {
+    let options = Options {
+        scheme: "w4g128".into(),
+        ..options("rtn")
+    };
+    let error = Plan::new(&request(&renamed("tiny-llama", "brand-new"), options)).unwrap_err();
+    assert_eq!(error.code, Code::Scheme, "{error}");
+    assert!(
+        error.to_string().contains("no multiple") || error.to_string().contains("not a multiple"),
+        "{error}"
+    );
+}

@@ -29,9 +29,12 @@ impl<'a> Legacy<'a> {
     fn text(&mut self) -> Result<String> {
         let length = self.count("bytes of text")?;
         let text = String::from_utf8(self.take(length)?.to_vec());
-        text.map_err(|_| bad("the file is neither GGUF nor an importance matrix"))
+        text.map_err(|_| bad(NEITHER))
     }
 }
+
+/// The format has no signature.
+const NEITHER: &str = "the file is neither GGUF nor an importance matrix";
 
 /// Reads the legacy format: `imatrix`, `truncated` and `trailing-bytes` as what is wrong with it.
 pub(super) fn parse(bytes: &[u8]) -> Result<Imatrix> {
@@ -40,6 +43,9 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Imatrix> {
     let entries = c.count("entries")?;
     if entries == 0 {
         return Err(bad("the file has no entries"));
+    }
+    if entries > bytes.len() / 4 {
+        return Err(bad(NEITHER));
     }
     for _ in 0..entries {
         let name = c.text()?;

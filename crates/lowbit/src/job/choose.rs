@@ -96,19 +96,22 @@ pub(super) fn layers(
         .as_deref()
         .map(parse_scale_dtype)
         .transpose()?;
-    let (mut layers, mut tried) = (Vec::new(), HashSet::new());
+    let (mut layers, mut tried, mut misfit) = (Vec::new(), HashSet::new(), None);
     let mut ignored: Vec<_> = kept.into_iter().map(|(_, l)| l.module).collect();
     for ((block, linear), chosen) in linears.into_iter().zip(chosen) {
         let Some(select::Chosen { scheme, method }) = chosen else {
             ignored.push(linear.module);
             continue;
         };
-        let fits = layout.fits(&scheme, linear.rows, linear.cols);
-        if fits.is_err() && model.guess.is_some() {
+        if let Err(e) = layout.fits(&scheme, linear.rows, linear.cols) {
+            let e = e.at(format!("layer {:?}", linear.module));
+            if model.guess.is_none() {
+                return Err(e);
+            }
+            misfit.get_or_insert(e);
             ignored.push(linear.module);
             continue;
         }
-        fits.map_err(|e| e.at(format!("layer {:?}", linear.module)))?;
         let dtype = source.get(&linear.weight).map_or(Dtype::F32, |t| t.dtype);
         let layer = Layer {
             scale_dtype: scale_dtype.unwrap_or(dtype),
@@ -126,7 +129,8 @@ pub(super) fn layers(
     }
     if layers.is_empty() {
         let what = "every linear is ignored: there is nothing to quantize";
-        return Err(Error::new(Code::Option, what).remedy("ignore less"));
+        let error = Error::new(Code::Option, what).remedy("ignore less");
+        return Err(misfit.unwrap_or(error));
     }
     ignored.extend(unknown_linears(model, source));
     // The head stays as stored (model/head.rs); loaders want it named even where it is tied.
