@@ -13,6 +13,7 @@ import type { ImatrixOptions } from './options.ts'
 import { meter } from './progress.ts'
 import { calibrationSize, readCalibration } from './quantize/calibration.ts'
 import type { CalibrationInput } from './quantize/calibration-files.ts'
+import { writeBytes } from './quantize/files.ts'
 import type { Store } from './store/store.ts'
 
 /** What `imatrix` returns. */
@@ -65,7 +66,7 @@ export async function makeImatrix(world: World, options: ImatrixOptions): Promis
   const found = model ? await collect(world, model, options) : NOTHING
   const format = options.format ?? (target.file.endsWith('.dat') ? 'dat' : 'gguf')
   const bytes = await merged(binding, [...files, ...found.files], { format })
-  await write(target.store, target.file, bytes)
+  await writeBytes(target.store, target.file, bytes)
   const { samples, length, text, notes } = found
   return {
     model: model?.place ?? null,
@@ -170,15 +171,4 @@ async function checkTarget({ store, file }: Target, force: boolean): Promise<voi
     place: store.place,
     remedy: 'use --force to replace it',
   })
-}
-
-async function write(store: Store, name: string, bytes: Uint8Array): Promise<void> {
-  await store.remove(name)
-  const file = await store.begin(name, bytes.length)
-  try {
-    await file.write(0, bytes)
-    await file.commit()
-  } finally {
-    await file.suspend()
-  }
 }

@@ -4,7 +4,7 @@ import type { FileFacts } from '../calibration/read.ts'
 import type { CalibrateReport, Spread } from '../calibration/report.ts'
 import { RULES, STRATEGIES } from '../calibration/names.ts'
 import type { CalibrateOptions } from '../options.ts'
-import { type Context, integer, printJson, type Register } from './command.ts'
+import { type Context, integer, printReport, type Register, watching } from './command.ts'
 import { tableText, timeText } from './terminal.ts'
 
 interface Flags extends Omit<CalibrateOptions, 'signal' | 'onProgress'> {
@@ -65,12 +65,9 @@ async function calibrate(
   const api = await context.api()
   const report = await api.calibrate(sources, {
     ...options,
-    signal: context.signal,
-    onProgress: context.terminal.progress,
+    ...watching(context),
   })
-  if (json) return printJson(context, report)
-  for (const note of report.notes) context.terminal.note(note)
-  context.terminal.out(reportText(report))
+  printReport(context, report, json, reportText)
 }
 
 /** `en=0.5,zh=0.5` */

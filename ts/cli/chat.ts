@@ -1,8 +1,14 @@
 /** `lowbit chat`: a conversation, one line a turn. */
 import type { Model } from '../model.ts'
 import type { Message } from '../text/chat.ts'
-import { type Context, type Register, runOptions, MODEL } from './command.ts'
-import { addSamplingFlags, gather, generateOptions, type SamplingFlags } from './run.ts'
+import { type Context, type Register, MODEL, withModel } from './command.ts'
+import {
+  addSamplingFlags,
+  gather,
+  generateOptions,
+  loadOptions,
+  type SamplingFlags,
+} from './run.ts'
 
 interface Flags extends SamplingFlags {
   readonly system?: string
@@ -32,16 +38,10 @@ export const registerChat: Register = (program, context) => {
 }
 
 async function chat(context: Context, place: string, flags: Flags): Promise<void> {
-  const { terminal, signal } = context
-  const api = await context.api()
-  const options = { ...runOptions(flags), context: flags.context }
-  const model = await api.load(place, { ...options, signal, onProgress: terminal.progress })
-  try {
-    terminal.clear()
+  await withModel(context, place, loadOptions(flags, context), async (model) => {
+    context.terminal.clear()
     await converse(context, model, flags)
-  } finally {
-    await model.dispose()
-  }
+  })
 }
 
 async function converse(context: Context, model: Model, flags: Flags): Promise<void> {

@@ -6,15 +6,13 @@ import {
   type Context,
   printJson,
   type Register,
-  type RunFlags,
-  runOptions,
-  MODEL,
+  watching,
+  withModel,
 } from './command.ts'
-import { textsOf } from './files.ts'
+import { addTexts, onCpu, type TextFlags, textsOf } from './files.ts'
 import { tableText } from './terminal.ts'
 
-interface Flags extends RunFlags {
-  readonly file?: string
+interface Flags extends TextFlags {
   readonly pair?: string
   readonly scores?: ScoreFunction
   readonly json?: boolean
@@ -27,16 +25,12 @@ Examples:
 
 /** Adds the command. */
 export const registerClassify: Register = (program, context) => {
-  const command = program
-    .command('classify')
+  const command = addTexts(program.command('classify'))
     .summary('give texts labels and scores')
     .description(
       'Prints the most likely label of each text and its score; with --pair, of each pair, as ' +
         'cross-encoders and rerankers take them. Runs on the CPU.',
     )
-    .argument('<model>', MODEL)
-    .argument('[text...]', 'texts')
-    .option('--file <file>', 'a file with a text on each line; - for standard input')
     .option('--pair <text>', 'the first text of pairs, such as a question')
     .addOption(
       new Option('--scores <function>', 'how scores are made, whatever the model says').choices([
@@ -60,15 +54,11 @@ async function classify(
   flags: Flags,
 ): Promise<void> {
   const texts = await textsOf(context, given, flags.file)
-  const { signal, terminal } = context
   const { pair } = flags
-  const api = await context.api()
-  const run = runOptions(flags)
-  const model = await api.load(place, { ...run, device: flags.device ?? 'cpu', signal })
-  try {
+  await withModel(context, place, onCpu(flags), async (model) => {
     const asked = pair === undefined ? texts : texts.map((text) => [pair, text] as const)
     const { scores } = flags
-    const found = await model.classify(asked, { scores, signal, onProgress: terminal.progress })
+    const found = await model.classify(asked, { scores, ...watching(context) })
     if (flags.json) {
       const list = found.map((one, i) => ({ text: texts[i], ...one }))
       return printJson(context, {
@@ -82,8 +72,6 @@ async function classify(
       (found[i]?.score ?? 0).toFixed(4),
       texts[i] ?? '',
     ]
-    terminal.out(tableText(texts.map((_, i) => row(i))))
-  } finally {
-    await model.dispose()
-  }
+    context.terminal.out(tableText(texts.map((_, i) => row(i))))
+  })
 }

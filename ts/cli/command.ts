@@ -1,7 +1,8 @@
 /** What a command is, and the parts that several share. */
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { Lowbit } from '../api.ts'
-import type { RunOptions } from '../options.ts'
+import type { Model } from '../model.ts'
+import type { LoadOptions, RunOptions, Watching } from '../options.ts'
 import type { Terminal } from './terminal.ts'
 
 /** How a model can be named, for the help of every command that takes one. */
@@ -24,6 +25,39 @@ export type Register = (program: Command, context: Context) => void
 /** Prints one JSON document. */
 export function printJson(context: Context, value: unknown): void {
   context.terminal.out(`${JSON.stringify(value, undefined, 2)}\n`)
+}
+
+/** What a long call is stopped by, and where it says how far it is. */
+export function watching({ signal, terminal }: Context): Required<Watching> {
+  return { signal, onProgress: terminal.progress }
+}
+
+/** Prints what became of a call: notes on stderr and a table, or the whole report as JSON. */
+export function printReport<Report extends { readonly notes: readonly string[] }>(
+  context: Context,
+  report: Report,
+  json: boolean | undefined,
+  text: (report: Report) => string,
+): void {
+  if (json) return printJson(context, report)
+  for (const note of report.notes) context.terminal.note(note)
+  context.terminal.out(text(report))
+}
+
+/** Lends a model to `use` and frees it, whatever happens. */
+export async function withModel(
+  context: Context,
+  place: string,
+  options: LoadOptions,
+  use: (model: Model) => Promise<void>,
+): Promise<void> {
+  const api = await context.api()
+  const model = await api.load(place, { ...options, signal: context.signal })
+  try {
+    await use(model)
+  } finally {
+    await model.dispose()
+  }
 }
 
 /** A whole number of at least `min`. */

@@ -3,7 +3,15 @@ import { type Command, Option } from 'commander'
 import { MIXES } from '../convert/gguf.ts'
 import { LowbitError, quote } from '../error.ts'
 import type { ConvertOptions } from '../options.ts'
-import { type Context, integer, printJson, type Register, size, MODEL } from './command.ts'
+import {
+  type Context,
+  integer,
+  printReport,
+  type Register,
+  size,
+  MODEL,
+  watching,
+} from './command.ts'
 import { doneText, planText } from './convert-text.ts'
 
 /** Flags that are for GGUF only. */
@@ -140,12 +148,9 @@ export async function runConvert(
   const api = await context.api()
   const report = await api.convert(model, {
     ...options,
-    signal: context.signal,
-    onProgress: context.terminal.progress,
+    ...watching(context),
   })
-  if (json) return printJson(context, report)
-  for (const note of report.notes) context.terminal.note(note)
-  context.terminal.out(report.dryRun ? planText(report) : doneText(report))
+  printReport(context, report, json, report.dryRun ? planText : doneText)
 }
 
 /** `ffn_(up|gate)=Q6_K`: an expression may hold an equals sign, a type cannot. */

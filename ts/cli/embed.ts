@@ -1,18 +1,15 @@
 /** `lowbit embed`: one vector per text. */
-import type { EmbedOptions } from '../options.ts'
 import {
   addRunFlags,
   type Context,
   printJson,
   type Register,
-  type RunFlags,
-  runOptions,
-  MODEL,
+  watching,
+  withModel,
 } from './command.ts'
-import { textsOf } from './files.ts'
+import { addTexts, onCpu, type TextFlags, textsOf } from './files.ts'
 
-interface Flags extends RunFlags {
-  readonly file?: string
+interface Flags extends TextFlags {
   readonly pooling?: string
   readonly prompt?: string
   readonly normalize?: boolean
@@ -26,16 +23,12 @@ Examples:
 
 /** Adds the command. */
 export const registerEmbed: Register = (program, context) => {
-  const command = program
-    .command('embed')
+  const command = addTexts(program.command('embed'))
     .summary('turn texts into vectors')
     .description(
       'Prints one vector per text, pooled and normalized as the files of sentence-transformers ' +
         'beside the model say. Runs on the CPU.',
     )
-    .argument('<model>', MODEL)
-    .argument('[text...]', 'texts')
-    .option('--file <file>', 'a file with a text on each line; - for standard input')
     .option('--pooling <name>', 'cls, mean, max or lasttoken, whatever the model says')
     .option('--prompt <name>', 'one of the prompts that the model names, put in front of texts')
     .option('--normalize', 'divide vectors by their length')
@@ -53,23 +46,20 @@ async function embed(
   flags: Flags,
 ): Promise<void> {
   const texts = await textsOf(context, given, flags.file)
-  const { signal, terminal } = context
-  const api = await context.api()
-  const run = runOptions(flags)
-  const model = await api.load(place, { ...run, device: flags.device ?? 'cpu', signal })
-  try {
+  await withModel(context, place, onCpu(flags), async (model) => {
     const { pooling, prompt, normalize } = flags
-    const watch = { signal, onProgress: terminal.progress }
-    const options: EmbedOptions = { pooling, prompt, normalize, ...watch }
-    const vectors = await model.embed(texts, options)
+    const vectors = await model.embed(texts, {
+      pooling,
+      prompt,
+      normalize,
+      ...watching(context),
+    })
     if (flags.json) {
       const list = vectors.map((vector, i) => ({ text: texts[i], vector: [...vector] }))
       return printJson(context, { model: place, size: vectors[0]?.length ?? 0, vectors: list })
     }
-    for (const vector of vectors) terminal.out(`${lineOf(vector)}\n`)
-  } finally {
-    await model.dispose()
-  }
+    for (const vector of vectors) context.terminal.out(`${lineOf(vector)}\n`)
+  })
 }
 
 /** Numbers with the digits that a float holds. */

@@ -10,6 +10,7 @@ import {
   type RunFlags,
   runOptions,
   MODEL,
+  watching,
 } from './command.ts'
 import { readTextFile } from './files.ts'
 import { tableText } from './terminal.ts'
@@ -54,8 +55,7 @@ async function evaluate(context: Context, model: string, flags: Flags): Promise<
     text,
     window,
     reference,
-    signal: context.signal,
-    onProgress: context.terminal.progress,
+    ...watching(context),
   })
   if (json) printJson(context, figures)
   else context.terminal.out(figuresText(figures))

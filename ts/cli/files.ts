@@ -1,8 +1,28 @@
 /** Files that a command line names beside its model. */
+import type { Command } from 'commander'
 import { textOf } from '../bytes.ts'
 import { LowbitError } from '../error.ts'
 import { nodeHost } from '../host.node.ts'
-import type { Context } from './command.ts'
+import type { LoadOptions } from '../options.ts'
+import { type Context, MODEL, type RunFlags, runOptions } from './command.ts'
+
+/** Flags of every command that takes texts. */
+export interface TextFlags extends RunFlags {
+  readonly file?: string
+}
+
+/** Adds the model and the texts to a command. */
+export function addTexts(command: Command): Command {
+  return command
+    .argument('<model>', MODEL)
+    .argument('[text...]', 'texts')
+    .option('--file <file>', 'a file with a text on each line; - for standard input')
+}
+
+/** Where texts are taken as a whole: the CPU, unless another device is asked for. */
+export function onCpu(flags: TextFlags): LoadOptions {
+  return { ...runOptions(flags), device: flags.device ?? 'cpu' }
+}
 
 /** Reads a text file or address; `dataset` when it is not UTF-8. */
 export async function readTextFile(place: string): Promise<string> {

@@ -3,7 +3,7 @@ import { Option } from 'commander'
 import { bytesText } from '../bytes.ts'
 import type { ImatrixReport } from '../imatrix.ts'
 import type { ImatrixOptions } from '../options.ts'
-import { type Context, integer, MODEL, printJson, type Register } from './command.ts'
+import { type Context, integer, MODEL, printReport, type Register, watching } from './command.ts'
 import { tableText, timeText } from './terminal.ts'
 
 interface Flags extends Omit<ImatrixOptions, 'signal' | 'onProgress'> {
@@ -49,12 +49,9 @@ async function imatrix(
   const api = await context.api()
   const report = await api.imatrix(model, {
     ...options,
-    signal: context.signal,
-    onProgress: context.terminal.progress,
+    ...watching(context),
   })
-  if (json) return printJson(context, report)
-  for (const note of report.notes) context.terminal.note(note)
-  context.terminal.out(reportText(report))
+  printReport(context, report, json, reportText)
 }
 
 function reportText({ out, bytes, samples, length, text, merged, seconds }: ImatrixReport): string {

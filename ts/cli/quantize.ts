@@ -3,7 +3,16 @@ import { type Command, Option } from 'commander'
 import { isGgufFile } from '../convert/gguf.ts'
 import { LowbitError } from '../error.ts'
 import type { QuantizeOptions } from '../options.ts'
-import { type Context, integer, number, printJson, type Register, size, MODEL } from './command.ts'
+import {
+  type Context,
+  integer,
+  number,
+  printReport,
+  type Register,
+  size,
+  MODEL,
+  watching,
+} from './command.ts'
 import { addGguf, type GgufFlags, optionsOf, runConvert } from './convert.ts'
 import { doneText, planText } from './quantize-text.ts'
 
@@ -215,12 +224,9 @@ async function quantize(context: Context, model: string, flags: Flags): Promise<
     ...(sparsity === undefined ? {} : { sparsity: shareOf(sparsity) }),
     ...(allExperts ? {} : { allExperts }),
     maxShardBytes: maxShardSize,
-    signal: context.signal,
-    onProgress: context.terminal.progress,
+    ...watching(context),
   })
-  if (json) return printJson(context, report)
-  for (const note of report.notes) context.terminal.note(note)
-  context.terminal.out(report.dryRun ? planText(report) : doneText(report))
+  printReport(context, report, json, report.dryRun ? planText : doneText)
 }
 
 /** `re:.*down_proj=w8g128`: an expression may hold an equals sign, a scheme cannot. */

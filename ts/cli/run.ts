@@ -1,5 +1,5 @@
 /** `lowbit run`: text that follows a prompt. */
-import type { GenerateOptions, Usage } from '../options.ts'
+import type { GenerateOptions, LoadOptions, Usage } from '../options.ts'
 import {
   addRunFlags,
   type Context,
@@ -10,6 +10,8 @@ import {
   type RunFlags,
   runOptions,
   MODEL,
+  watching,
+  withModel,
 } from './command.ts'
 
 /** Flags of sampling, which `run` and `chat` share. */
@@ -70,6 +72,12 @@ export function addSamplingFlags(command: Parameters<typeof addRunFlags>[0]): ty
   return addRunFlags(command)
 }
 
+/** The options of loading a model to generate among a command's flags. */
+export function loadOptions(flags: SamplingFlags, context: Context): LoadOptions {
+  const { onProgress } = watching(context)
+  return { ...runOptions(flags), context: flags.context, onProgress }
+}
+
 /** The options of a generation among a command's flags. */
 export function generateOptions(flags: SamplingFlags, context: Context): GenerateOptions {
   const { maxTokens, temperature, topK, topP, minP, seed, stop } = flags
@@ -77,11 +85,8 @@ export function generateOptions(flags: SamplingFlags, context: Context): Generat
 }
 
 async function run(context: Context, place: string, flags: Flags): Promise<void> {
-  const { terminal, signal } = context
-  const api = await context.api()
-  const options = { ...runOptions(flags), context: flags.context }
-  const model = await api.load(place, { ...options, signal, onProgress: terminal.progress })
-  try {
+  const { terminal } = context
+  await withModel(context, place, loadOptions(flags, context), async (model) => {
     const begun = performance.now()
     const pieces = model.generate(flags.prompt, generateOptions(flags, context))
     const { text, usage } = await gather(pieces, flags.json ? () => undefined : terminal.out)
@@ -91,9 +96,7 @@ async function run(context: Context, place: string, flags: Flags): Promise<void>
     }
     terminal.out('\n')
     terminal.note(usageText(usage, seconds, model.info))
-  } finally {
-    await model.dispose()
-  }
+  })
 }
 
 /** Takes a generation to its end, showing each piece. */

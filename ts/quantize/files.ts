@@ -60,7 +60,11 @@ export async function copyFiles(
 
 /** Writes a small text file, whole or not at all. */
 export async function writeText(store: Store, name: string, text: string): Promise<void> {
-  const bytes = new TextEncoder().encode(text)
+  await writeBytes(store, name, new TextEncoder().encode(text))
+}
+
+/** Writes a small file, whole or not at all. */
+export async function writeBytes(store: Store, name: string, bytes: Uint8Array): Promise<void> {
   // What an earlier run left under this name may be longer.
   await store.remove(name)
   const file = await store.begin(name, bytes.length)
