@@ -50,6 +50,7 @@ pub(crate) mod tests;
 mod transforms;
 mod warn;
 
+pub(crate) use ask::Expected;
 pub use ask::{Ask, Progress};
 pub use plan::Plan;
 pub use request::Request;
@@ -89,7 +90,7 @@ pub struct Job {
     outcomes: Outcomes,
     progress: Counter,
     survey: Survey,
-    asked: Vec<u64>,
+    asked: Expected,
 }
 
 impl Job {
@@ -135,7 +136,7 @@ impl Job {
                 total,
             },
             survey: Survey::default(),
-            asked: Vec::new(),
+            asked: Expected::default(),
             plan,
             tokens,
             steps,
@@ -153,14 +154,9 @@ impl Job {
     /// `file-changed` when an answer is not as long as what was asked for.
     pub fn poll(&mut self, cpu: &Cpu, answer: Vec<Vec<u8>>) -> Result<Ask> {
         self.plan.identity.check_isa(cpu.isa)?;
-        let lengths: Vec<_> = answer.iter().map(|a| a.len() as u64).collect();
-        if lengths != self.asked {
-            let what = format!("asked for {:?} bytes, got {lengths:?}", self.asked);
-            return Err(Error::new(Code::FileChanged, what)
-                .remedy("leave source and output alone while the job runs"));
-        }
+        self.asked.check(&answer)?;
         let ask = self.advance(cpu, answer)?;
-        self.asked = self.lengths(&ask)?;
+        self.asked = Expected::of(&ask, |t| self.plan.tensor_bytes(t))?;
         Ok(ask)
     }
 
@@ -236,17 +232,6 @@ impl Job {
             Some(step) => Phase::Unit(step.unit(&self.plan, expected)),
             None => Phase::Seal(Seal::default()),
         };
-    }
-
-    /// How long the buffers of the answer must be.
-    fn lengths(&self, ask: &Ask) -> Result<Vec<u64>> {
-        match ask {
-            Ask::Read { tensors } => tensors.iter().map(|t| self.plan.tensor_bytes(t)).collect(),
-            Ask::ReadRange { len, .. }
-            | Ask::ReadScratch { len, .. }
-            | Ask::ReadOutput { len, .. } => Ok(vec![*len]),
-            _ => Ok(Vec::new()),
-        }
     }
 }
 

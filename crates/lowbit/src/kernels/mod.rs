@@ -8,6 +8,7 @@ pub mod gather;
 pub mod gelu_mul;
 pub mod layer_norm;
 pub mod matmul;
+mod norm;
 pub mod rms_norm;
 pub mod rope;
 pub mod silu_mul;

@@ -20,6 +20,8 @@ pub mod target;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub(crate) use parts::transpose;
+
 use crate::container::safetensors::Planned;
 use crate::error::{Code, Error, Result, nearest};
 use crate::matrix::QuantizedMatrix;
@@ -201,6 +203,19 @@ pub struct Rule {
     pub layout: &'static dyn Layout,
 }
 
+/// The quantized matrix that a tensor belongs to.
+#[derive(Debug)]
+pub struct Member<'a> {
+    /// As in `model.layers.0.self_attn.q_proj`.
+    pub module: &'a str,
+    /// How the module is stored.
+    pub rule: &'a Rule,
+    /// What the tensor's name ends in, behind the module.
+    pub ending: &'static str,
+    /// Names of the matrix's tensors that the checkpoint has.
+    pub present: Vec<String>,
+}
+
 /// Says for each module of a checkpoint how its weight is stored.
 #[derive(Debug)]
 pub struct Resolver {
@@ -233,6 +248,29 @@ impl Resolver {
             return None;
         }
         self.rules.iter().find(|r| r.target.fits(module))
+    }
+
+    /// The matrix that the tensor `name` is a part of, in a checkpoint that `has` some tensors.
+    pub fn member<'a>(&'a self, name: &'a str, has: impl Fn(&str) -> bool) -> Option<Member<'a>> {
+        let known = self.layout.parts();
+        let endings = known.iter().filter_map(|part| {
+            let module = name.strip_suffix(part)?.strip_suffix('.')?;
+            Some((module, *part))
+        });
+        // The longest ending: `weight.absmax` before `absmax`.
+        let (module, ending) = endings.max_by_key(|(_, part)| part.len())?;
+        let rule = self.rule(module)?;
+        let names = known.iter().map(|part| format!("{module}.{part}"));
+        let present: Vec<String> = names.filter(|name| has(name)).collect();
+        // A norm or an embedding has nothing beside its weight.
+        let beside = present.iter().any(|name| !name.ends_with(".weight"));
+        let quantized = beside && rule.layout.is_quantized(&present);
+        quantized.then_some(Member {
+            module,
+            rule,
+            ending,
+            present,
+        })
     }
 
     /// The scheme of a linear layer; none when it is stored as floats.

@@ -91,25 +91,10 @@ fn parts<'a>(resolver: &Resolver, infos: &'a [TensorInfo]) -> BTreeMap<&'a str, 
 }
 
 fn part(resolver: &Resolver, names: &BTreeSet<&str>, name: &str) -> Option<Part> {
-    let known = resolver.layout.parts();
-    let endings = known.iter().filter_map(|part| {
-        let module = name.strip_suffix(part)?.strip_suffix('.')?;
-        Some((module, *part))
-    });
-    // The longest ending: `weight.absmax` before `absmax`.
-    let (module, part) = endings.max_by_key(|(_, part)| part.len())?;
-    let rule = resolver.rule(module)?;
-    let present: Vec<String> = known
-        .iter()
-        .map(|part| format!("{module}.{part}"))
-        .filter(|name| names.contains(&**name))
-        .collect();
-    // A norm or an embedding has nothing beside its weight.
-    let beside = present.iter().any(|name| !name.ends_with(".weight"));
-    let quantized = beside && rule.layout.is_quantized(&present);
-    quantized.then(|| Part {
-        scheme: rule.scheme,
-        codes: resolver.layout.codes().contains(&part),
+    let found = resolver.member(name, |name| names.contains(name))?;
+    Some(Part {
+        scheme: found.rule.scheme,
+        codes: resolver.layout.codes().contains(&found.ending),
     })
 }
 

@@ -92,7 +92,8 @@ impl Engine {
         }
     }
 
-    async fn run(&self, cache: &mut Cache, tokens: &[u32], want: Want) -> Result<Output> {
+    /// States of tokens behind the blocks that the CPU has, `[tokens, hidden]`.
+    pub(super) fn blocks(&self, cache: &mut Cache, tokens: &[u32]) -> Result<Vec<f32>> {
         let mut hidden = forward::embed(&self.model, tokens)?;
         let Cache {
             layers, scratch, ..
@@ -100,6 +101,11 @@ impl Engine {
         for (block, layer) in self.model.blocks.iter().zip(layers) {
             forward::run_block(&self.cpu, scratch, block, layer, &mut hidden, None)?;
         }
+        Ok(hidden)
+    }
+
+    async fn run(&self, cache: &mut Cache, tokens: &[u32], want: Want) -> Result<Output> {
+        let hidden = self.blocks(cache, tokens)?;
         if let (Some(gpu), Some(cache)) = (&self.gpu, &mut cache.gpu) {
             return gpu.forward(cache, &hidden, want).await;
         }
