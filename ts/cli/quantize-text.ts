@@ -1,6 +1,6 @@
 /** What `lowbit quantize` prints: the plan, and the table at the end. */
 import { bytesText } from '../bytes.ts'
-import { parallelText, stepsText } from '../quantize/card.ts'
+import { parallelText, stepsText } from '../quantize/phrases.ts'
 import { kindsOf } from '../quantize/kinds.ts'
 import type { QuantizeReport } from '../quantize/report.ts'
 import { tableText, timeText } from './terminal.ts'
