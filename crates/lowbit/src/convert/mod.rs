@@ -19,6 +19,7 @@
 //! | `forecast.rs` | what that will do to values, before any is read                                |
 //! | `remake.rs`   | one matrix of it: refitted, compared, else rounded                             |
 //! | `float.rs`    | target: plain floats                                                           |
+//! | `joint.rs`    | NVFP4's scale above its scales, one for the matrices that engines join         |
 //! | `feed.rs`     | brings each want its tensor: reads, decodes, widens, merges                    |
 //! | `unit.rs`     | wants that end in one line of the journal                                      |
 //!
@@ -31,6 +32,7 @@ mod feed;
 mod float;
 mod forecast;
 pub mod gguf;
+mod joint;
 mod layouts;
 mod lora;
 mod peft;
@@ -55,7 +57,7 @@ pub use request::Request;
 
 use crate::cpu::Cpu;
 use crate::error::{Code, Error, Result};
-use crate::job::Ask;
+use crate::job::ask::{self, Ask};
 use crate::job::journal::{self, Line};
 use crate::job::opening;
 use crate::job::seal::{Seal, Verify};
@@ -125,12 +127,7 @@ impl Conversion {
     /// `file-changed` when an answer is not as long as what was asked for; with `exact`, `scheme`
     /// when values do not fit after all.
     pub fn poll(&mut self, cpu: &Cpu, answer: Vec<Vec<u8>>) -> Result<Ask> {
-        let lengths: Vec<_> = answer.iter().map(|a| a.len() as u64).collect();
-        if lengths != self.asked {
-            let what = format!("asked for {:?} bytes, got {lengths:?}", self.asked);
-            return Err(Error::new(Code::FileChanged, what)
-                .remedy("leave source and output alone while the job runs"));
-        }
+        ask::check(&self.asked, &answer)?;
         let ask = self.advance(cpu, answer)?;
         self.asked = self.lengths(&ask)?;
         Ok(ask)

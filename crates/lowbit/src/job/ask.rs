@@ -1,5 +1,7 @@
 //! What a job asks of its caller.
 
+use crate::error::{Code, Error, Result};
+
 /// What the job wants done before it can go on.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ask {
@@ -82,4 +84,15 @@ pub struct Progress {
     pub done: u64,
     /// Work in all.
     pub total: u64,
+}
+
+/// `file-changed` when buffers of an answer are not as long as what was asked for.
+pub(crate) fn check(asked: &[u64], answer: &[Vec<u8>]) -> Result<()> {
+    let lengths: Vec<_> = answer.iter().map(|a| a.len() as u64).collect();
+    if lengths == asked {
+        return Ok(());
+    }
+    let what = format!("asked for {asked:?} bytes, got {lengths:?}");
+    Err(Error::new(Code::FileChanged, what)
+        .remedy("leave source and output alone while the job runs"))
 }

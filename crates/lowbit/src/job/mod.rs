@@ -11,7 +11,7 @@
 //! With `targetBpw` the job is a survey instead (`survey/`): it writes nothing, and its report holds
 //! the options that a quantization within that budget should have.
 
-mod ask;
+pub(crate) mod ask;
 mod block;
 mod changes;
 mod choose;
@@ -25,7 +25,7 @@ mod inputs;
 mod joint;
 pub(crate) mod journal;
 mod material;
-pub(crate) mod nearest;
+mod nearest;
 mod outputs;
 pub(crate) mod pace;
 mod passes;
@@ -42,6 +42,7 @@ mod served;
 mod shared;
 pub(crate) mod sink;
 pub mod size;
+pub(crate) mod stacked;
 pub(crate) mod step;
 mod subject;
 mod survey;
@@ -153,12 +154,7 @@ impl Job {
     /// `file-changed` when an answer is not as long as what was asked for.
     pub fn poll(&mut self, cpu: &Cpu, answer: Vec<Vec<u8>>) -> Result<Ask> {
         self.plan.identity.check_isa(cpu.isa)?;
-        let lengths: Vec<_> = answer.iter().map(|a| a.len() as u64).collect();
-        if lengths != self.asked {
-            let what = format!("asked for {:?} bytes, got {lengths:?}", self.asked);
-            return Err(Error::new(Code::FileChanged, what)
-                .remedy("leave source and output alone while the job runs"));
-        }
+        ask::check(&self.asked, &answer)?;
         let ask = self.advance(cpu, answer)?;
         self.asked = self.lengths(&ask)?;
         Ok(ask)
