@@ -24,6 +24,8 @@ interface Described {
   readonly problem: string | null
   /** Why the CPU or a GPU cannot run it; null where it can. */
   readonly runs: { readonly cpu: string | null; readonly gpu: string | null }
+  /** Two linears that engines join into one matrix and that differ. */
+  readonly torn: string | null
   /** In the order of the request. */
   readonly tensors: readonly {
     readonly scheme: string | null
@@ -113,7 +115,7 @@ export async function inspectSource(binding: Binding, source: Source): Promise<I
     bitsPerWeight: parameters > 0 ? (bytes * 8) / parameters : 0,
     schemes: countSchemes(described),
     kinds: kindsOf(tensors, described),
-    engines: loadsOf(formatOf(checkpoint, config), { tensors, described }),
+    engines: loadsOf(formatOf(checkpoint, config), { config, tensors, described }),
     files: checkpoint.files.map((file) => ({ name: file.name, bytes: file.bytes })),
     metadata: Object.assign({}, ...checkpoint.files.map((file) => file.metadata)),
     tensors,
@@ -157,20 +159,18 @@ function kindsOf(
 }
 
 interface Whole {
+  readonly config: Json
   readonly tensors: readonly InspectedTensor[]
   readonly described: Described
 }
 
 /** What the table says of other engines, and what the core says of this one. */
-function loadsOf(format: string, { tensors, described }: Whole): readonly Loads[] {
+function loadsOf(format: string, { config, tensors, described }: Whole): readonly Loads[] {
   const layers = tensors
     .filter((_, i) => described.tensors[i]?.codes)
     .map(({ name, scheme }) => ({ name: moduleOf(name), scheme: scheme ?? '' }))
-  const ignored = tensors
-    .filter(({ name, scheme }) => scheme === null && LINEAR.test(name))
-    .map(({ name }) => moduleOf(name))
-  const { runs, problem } = described
-  return enginesFor({ format, layers, ignored }).map((loads) => {
+  const { runs, problem, torn } = described
+  return enginesFor({ format, layers, torn, config }).map((loads) => {
     const device = OWN[loads.engine]
     if (device === undefined) return loads
     const why = problem ?? runs[device]
@@ -186,9 +186,6 @@ const OWN: Readonly<Partial<Record<Engine, 'cpu' | 'gpu'>>> = {
   'lowbit GPU': 'gpu',
   'lowbit browser': 'cpu',
 }
-
-/** Linears of blocks, which a format may leave alone. */
-const LINEAR = /_proj\.weight$/
 
 /** The module that a tensor of codes belongs to. */
 function moduleOf(name: string): string {

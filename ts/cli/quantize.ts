@@ -4,12 +4,13 @@ import { isGgufFile } from '../convert/gguf.ts'
 import { LowbitError } from '../error.ts'
 import type { QuantizeOptions } from '../options.ts'
 import {
+  addJobFlags,
   type Context,
   integer,
   number,
+  pairsOf,
   printReport,
   type Register,
-  size,
   MODEL,
   watching,
 } from './command.ts'
@@ -154,19 +155,13 @@ function addRounding(command: Command): void {
 }
 
 function addRun(command: Command): void {
-  command
+  const run = command
     .optionsGroup('The run:')
     .option('--dry-run', 'print the plan and write nothing')
     .option('--compare-text [prompts...]', 'write on from prompts, before and after')
     .addOption(choice('--device <device>', 'where to run', 'auto', 'cpu', 'gpu'))
     .addOption(choice('--compute <mode>', 'calibration is in f32', 'auto', 'f32', 'int8'))
-    .option('--threads <n>', 'CPU threads; the result does not depend on it', integer(1))
-    .option('--max-shard-size <size>', 'longest file, as in 5GB', size)
-    .addOption(new Option('--isa <name>', 'instruction set').hideHelp())
-    .addOption(new Option('--resume', 'go on with an unfinished run (default)').conflicts('fresh'))
-    .option('--fresh', 'forget an unfinished run')
-    .option('--force', 'replace a model that is already there')
-    .option('--json', 'print the report as JSON')
+  addJobFlags(run)
 }
 
 /** Flags that say how GGUF is written; others are of calibrated methods. */
@@ -220,19 +215,13 @@ async function quantize(context: Context, model: string, flags: Flags): Promise<
   const api = await context.api()
   const report = await api.quantize(model, {
     ...same,
-    ...(layers ? { layers: layers.map(pairOf) } : {}),
+    ...(layers ? { layers: pairsOf('--layers', layers, 're:.*down_proj=w8g128') } : {}),
     ...(sparsity === undefined ? {} : { sparsity: shareOf(sparsity) }),
     ...(allExperts ? {} : { allExperts }),
     maxShardBytes: maxShardSize,
     ...watching(context),
   })
   printReport(context, report, json, report.dryRun ? planText : doneText)
-}
-
-/** `re:.*down_proj=w8g128`: an expression may hold an equals sign, a scheme cannot. */
-function pairOf(text: string): readonly [string, string] {
-  const at = text.lastIndexOf('=')
-  return [text.slice(0, Math.max(at, 0)), text.slice(at + 1)]
 }
 
 /** `0.5`, or `2:4` as it is. */

@@ -16,6 +16,8 @@ export interface Plan {
   }[]
   /** Linear layers that stay as they are. */
   readonly ignored: readonly string[]
+  /** Two linears that engines join into one matrix and that differ; null when there are none. */
+  readonly torn?: string | null
   readonly outputs: readonly { readonly file: string; readonly bytes: number }[]
   /** Over the layers that are quantized. */
   readonly bitsPerWeight: number

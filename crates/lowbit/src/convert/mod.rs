@@ -19,6 +19,7 @@
 //! | `forecast.rs` | what that will do to values, before any is read                                |
 //! | `remake.rs`   | one matrix of it: refitted, compared, else rounded                             |
 //! | `float.rs`    | target: plain floats                                                           |
+//! | `joint.rs`    | NVFP4's scale above its scales, one for the matrices that engines join         |
 //! | `feed.rs`     | brings each want its tensor: reads, decodes, widens, merges                    |
 //! | `unit.rs`     | wants that end in one line of the journal                                      |
 //!
@@ -31,6 +32,7 @@ mod feed;
 mod float;
 mod forecast;
 pub mod gguf;
+mod joint;
 mod layouts;
 mod lora;
 mod peft;

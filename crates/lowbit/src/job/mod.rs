@@ -11,7 +11,7 @@
 //! With `targetBpw` the job is a survey instead (`survey/`): it writes nothing, and its report holds
 //! the options that a quantization within that budget should have.
 
-mod ask;
+pub(crate) mod ask;
 mod block;
 mod changes;
 mod choose;
@@ -25,7 +25,7 @@ mod inputs;
 mod joint;
 pub(crate) mod journal;
 mod material;
-pub(crate) mod nearest;
+mod nearest;
 mod outputs;
 pub(crate) mod pace;
 mod passes;
@@ -42,6 +42,7 @@ mod served;
 mod shared;
 pub(crate) mod sink;
 pub mod size;
+pub(crate) mod stacked;
 pub(crate) mod step;
 mod subject;
 mod survey;

@@ -13,6 +13,9 @@ pub(super) fn of(plan: &Plan) -> Result<Vec<String>> {
     warnings.splice(0..0, guessed);
     warnings.extend(torn(plan));
     warnings.extend(tensor_parallel(plan));
+    let ordered = plan.layers.iter().any(|l| plan.is_by_index(l));
+    let caveat = plan.layout.order_caveat().filter(|_| ordered);
+    warnings.extend(caveat.map(str::to_owned));
     Ok(warnings)
 }
 

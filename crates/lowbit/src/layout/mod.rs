@@ -38,6 +38,12 @@ pub trait Layout: Sync + std::fmt::Debug {
     /// One sentence on what reads it.
     fn about(&self) -> &'static str;
 
+    /// What the user should know of columns with groups in an order of their own, if the layout
+    /// stores one that its readers do not all take.
+    fn order_caveat(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Whether it is written too, rather than only read.
     fn is_written(&self) -> bool {
         true

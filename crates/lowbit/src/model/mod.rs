@@ -13,6 +13,7 @@ pub mod forward;
 pub mod guess;
 pub mod head;
 mod item;
+pub mod joined;
 mod keys;
 mod latent;
 pub mod load;

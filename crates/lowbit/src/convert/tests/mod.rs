@@ -2,6 +2,7 @@
 
 mod adapters;
 mod blocks;
+mod joint;
 mod machine;
 mod pairs;
 

@@ -95,6 +95,13 @@ impl Layout for CompressedTensors {
         ]
     }
 
+    fn order_caveat(&self) -> Option<&'static str> {
+        Some(
+            "columns have groups in an order of their own (act-order group), which compressed-tensors \
+             0.19 and tools that use it refuse: use act-order gar or static, or format gptq",
+        )
+    }
+
     fn codes(&self) -> &'static [&'static str] {
         &self.parts()[..2]
     }
