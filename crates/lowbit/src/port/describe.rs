@@ -19,8 +19,8 @@ struct Description {
     tensors: Vec<Value>,
 }
 
-/// JSON `{ format, problem, runs, tensors: [{ scheme, weights, codes }] }`, tensors in the given
-/// order.
+/// JSON `{ format, problem, kvCache, runs, tensors: [{ scheme, weights, codes }] }`, tensors in the
+/// given order.
 ///
 /// `format` is null for an original. `problem` says why a quantization cannot be followed; its
 /// tensors count as plain ones. `weights` is how many values of the original a tensor stands for:
@@ -50,7 +50,10 @@ pub(super) fn describe(request: &str) -> Result<String> {
         .as_str()
         .or(config["quant_method"].as_str());
     let format = named.or(resolver.as_ref().map(|r| r.layout.name()));
-    let mut found = json!({ "format": format, "problem": problem, "tensors": rows });
+    let cache = resolver.as_ref().and_then(|r| r.cache).map(|c| c.name);
+    let mut found = json!({
+        "format": format, "problem": problem, "kvCache": cache, "tensors": rows,
+    });
     found["runs"] = runs(&Source {
         tensors: infos,
         config: request.config,

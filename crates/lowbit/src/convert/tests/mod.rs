@@ -2,6 +2,7 @@
 
 mod adapters;
 mod blocks;
+mod cache;
 mod machine;
 mod pairs;
 
