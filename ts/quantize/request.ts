@@ -96,7 +96,8 @@ export async function planFrom(binding: Binding, text: string, place: string): P
 
 /** Whether a step looks at activations; unknown methods are the plan's to refuse. */
 export async function needsCalibration(binding: Binding, settings: CoreOptions): Promise<boolean> {
-  const { method, layers = [], transforms = [], prune, observer, targetBpw } = settings
+  const { method, layers = [], transforms = [], prune, observer, targetBpw, kvCache } = settings
+  const asked = [targetBpw, kvCache].some((value) => (value ?? undefined) !== undefined)
   const catalog: Parameters<typeof presetsOf>[0] & {
     methods?: readonly { name: string; needsCalibration?: boolean }[]
   } = JSON.parse(await binding.catalog())
@@ -105,7 +106,7 @@ export async function needsCalibration(binding: Binding, settings: CoreOptions):
   const steps = [...transforms.map(({ kind }) => kind), ...(prune ? [prune.method] : [])]
   return (
     observer === 'imatrix-mse' ||
-    (targetBpw ?? undefined) !== undefined ||
+    asked ||
     steps.some((step) => !DATA_FREE.has(step)) ||
     // Inputs with one scale for all tokens.
     schemes.some((name) => /a8s|a4$/i.test(presetScheme(presetsOf(catalog), name) ?? name)) ||

@@ -84,7 +84,9 @@ export async function planWith(
   const { layers, ignored, workUnits, tensorParallel } = plan
   // With every default filled in.
   const all = plan.options ?? settings
-  const loading = { engines: enginesFor({ format: all.format, layers, ignored }), tensorParallel }
+  const { format, kvCache } = all
+  const engines = enginesFor({ format, layers, ignored, kvCache })
+  const loading = { engines, tensorParallel }
   if (workUnits === undefined) return { settings, plan, loading }
   const catalog: { host?: { isa?: string } } = JSON.parse(await binding.catalog())
   const isa = options.isa ?? catalog.host?.isa ?? 'scalar'
