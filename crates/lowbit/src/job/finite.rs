@@ -92,6 +92,16 @@ pub(super) fn note(name: &str, zeroed: usize) -> Option<String> {
     (zeroed > 0).then(|| format!("{zeroed} values of {name} were NaN or infinite and became 0"))
 }
 
+/// Index of the first value that is NaN or infinite.
+pub(super) fn first_nonfinite(x: &[f32]) -> Option<usize> {
+    // Without early exit the scan vectorizes.
+    let largest = x
+        .iter()
+        .fold(0, |m: u32, v| m.max(v.to_bits() & 0x7fff_ffff));
+    let all_finite = largest < f32::INFINITY.to_bits();
+    (!all_finite).then(|| x.iter().position(|v| !v.is_finite()))?
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

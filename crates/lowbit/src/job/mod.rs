@@ -13,6 +13,7 @@
 
 pub(crate) mod ask;
 mod block;
+mod cache;
 mod changes;
 mod choose;
 mod copy;

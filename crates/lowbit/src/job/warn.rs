@@ -38,7 +38,7 @@ pub(super) fn of_tokens(plan: &Plan, tokens: &[u32]) -> Result<Vec<String>> {
 }
 
 fn small_set(plan: &Plan) -> Vec<String> {
-    let Some(set) = plan.calibration else {
+    let Some(set) = plan.calibration.filter(|_| plan.sees_inputs) else {
         return Vec::new();
     };
     let tokens = set.samples * set.length;

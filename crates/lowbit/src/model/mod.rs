@@ -3,6 +3,7 @@
 pub mod arch;
 mod archs;
 pub mod blocks;
+pub mod cached;
 pub mod config;
 mod dims;
 pub mod encoder;
