@@ -45,6 +45,7 @@ pub mod size;
 pub(crate) mod step;
 mod subject;
 mod survey;
+mod tapped;
 #[cfg(test)]
 pub(crate) mod tests;
 mod transforms;
@@ -56,12 +57,14 @@ pub use request::Request;
 
 use crate::cpu::Cpu;
 use crate::error::{Code, Error, Result};
+use crate::model::accelerator::Accelerator;
 use files::Files;
 use identity::Identity;
 use journal::Activations;
 use report::Outcomes;
 use seal::{Seal, Verify};
 use std::collections::VecDeque;
+use std::sync::Arc;
 use step::{Counter, Step, Unit, World};
 use survey::Survey;
 
@@ -90,6 +93,7 @@ pub struct Job {
     progress: Counter,
     survey: Survey,
     asked: Vec<u64>,
+    accelerator: Option<Arc<dyn Accelerator>>,
 }
 
 impl Job {
@@ -98,8 +102,17 @@ impl Job {
     /// `tokens` are the calibration samples one after another. Errors are those of `Plan::new`,
     /// and `dataset`, `resume-mismatch` (naming what differs) and `resume-corrupt`.
     pub fn open(request: &Request, tokens: Vec<u32>) -> Result<Self> {
-        let mut plan = Plan::new(request)?;
-        check_tokens(&plan, &tokens)?;
+        Self::open_on(request, tokens, None)
+    }
+
+    /// The same with block passes and second moments on an accelerator.
+    pub fn open_on(
+        request: &Request,
+        tokens: Vec<u32>,
+        accelerator: Option<Arc<dyn Accelerator>>,
+    ) -> Result<Self> {
+        let mut plan = Plan::on(request, accelerator.as_deref().map(|a| a.adapter()))?;
+        warn::check_tokens(&plan, &tokens)?;
         plan.identity = plan.identity.with_tokens(&tokens);
         plan.warnings.extend(warn::of_tokens(&plan, &tokens)?);
         let steps = Step::list(&plan);
@@ -136,6 +149,7 @@ impl Job {
             },
             survey: Survey::default(),
             asked: Vec::new(),
+            accelerator: accelerator.filter(|_| plan.device.is_some()),
             plan,
             tokens,
             steps,
@@ -159,7 +173,7 @@ impl Job {
             return Err(Error::new(Code::FileChanged, what)
                 .remedy("leave source and output alone while the job runs"));
         }
-        let ask = self.advance(cpu, answer)?;
+        let ask = self.advance(cpu, answer).map_err(warn::resumable)?;
         self.asked = self.lengths(&ask)?;
         Ok(ask)
     }
@@ -170,6 +184,7 @@ impl Job {
             let answer = answer.take().unwrap_or_default();
             let mut world = World {
                 cpu,
+                accelerator: self.accelerator.as_deref(),
                 plan: &self.plan,
                 tokens: &self.tokens,
                 progress: &mut self.progress,
@@ -272,25 +287,4 @@ pub(crate) fn opening(files: &Files, new: Option<&Identity>) -> VecDeque<Ask> {
         bytes: f.header.clone(),
     });
     line.into_iter().chain(headers).collect()
-}
-
-fn check_tokens(plan: &Plan, tokens: &[u32]) -> Result<()> {
-    let Some(set) = plan.calibration else {
-        return Ok(());
-    };
-    let wanted = set.samples * set.length;
-    if tokens.len() != wanted {
-        let what = format!("{} calibration tokens, announced {wanted}", tokens.len());
-        return Err(Error::new(Code::Dataset, what));
-    }
-    let vocabulary = plan.model.vocabulary;
-    match tokens.iter().position(|t| *t as usize >= vocabulary) {
-        Some(i) => {
-            let what = format!("token {i} of the calibration set is {}", tokens[i]);
-            Err(Error::new(Code::Dataset, what).remedy(format!(
-                "the vocabulary has {vocabulary} pieces: use the model's own tokenizer"
-            )))
-        }
-        None => Ok(()),
-    }
 }

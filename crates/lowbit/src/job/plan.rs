@@ -19,6 +19,7 @@ use crate::container::safetensors::Planned;
 use crate::cpu::Isa;
 use crate::error::{Code, Error, Result};
 use crate::layout::{self, Layout};
+use crate::model::accelerator::Adapter;
 use crate::model::config::Config;
 use crate::model::head::Head;
 use crate::model::load::TensorInfo;
@@ -59,6 +60,8 @@ pub struct Plan {
     pub warnings: Vec<String>,
     /// What a resumed run must agree on.
     pub identity: Identity,
+    /// The accelerator that block passes and second moments run on; none for the CPU.
+    pub device: Option<Adapter>,
     /// Calibration set, when the method needs one.
     pub calibration: Option<Calibration>,
     /// Every source tensor by name.
@@ -87,6 +90,11 @@ pub struct Plan {
 impl Plan {
     /// Checks a request; every error that the user can make surfaces here.
     pub fn new(request: &Request) -> Result<Self> {
+        Self::on(request, None)
+    }
+
+    /// The same for calibration on an accelerator.
+    pub fn on(request: &Request, adapter: Option<&Adapter>) -> Result<Self> {
         let source = request.source()?;
         choose::refuse_quantized(&request.config)?;
         let Subject { model, head, used } = Subject::of(&source)?;
@@ -113,11 +121,14 @@ impl Plan {
         let isa = isa.map_or(Ok(Isa::detect()), Isa::parse)?;
         // Data-free rounding alone gives the same bytes on every host.
         let isa = Some(isa).filter(|_| calibration.is_some() || changes.widen());
+        // Nothing else runs there.
+        let device = adapter.filter(|_| calibration.is_some()).cloned();
         let rotate = changes.rotate.as_ref();
         let rotation = rotate.map(|r| Rotation::new(&model, r, effective.seed));
         let outputs = Outputs::new(&model, &source.tensors, &layers, &changes, head);
         let mut plan = Self {
-            identity: Identity::new(request, isa, calibration),
+            identity: Identity::new(request, isa, device.as_ref(), calibration),
+            device,
             options: round_options,
             files: Files::default(),
             config: Value::Null,
@@ -148,6 +159,7 @@ impl Plan {
         plan.config = plan.output_config(&request.config);
         plan.sizes = size::of(&plan, request.threads.unwrap_or(1))?;
         plan.warnings = warn::of(&plan)?;
+        plan.warnings.extend(warn::of_device(&plan, adapter));
         Ok(plan)
     }
 

@@ -1,6 +1,8 @@
 //! The job against a store in memory: bytes, resumption, refusals.
 
 mod chains;
+#[cfg(feature = "gpu")]
+mod device;
 mod joint;
 mod numeric;
 mod propagation;
