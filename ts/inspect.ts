@@ -22,6 +22,8 @@ interface Described {
   readonly format: string | null
   /** Why it cannot be followed. */
   readonly problem: string | null
+  /** Scheme of the KV cache. */
+  readonly kvCache?: string | null
   /** Why the CPU or a GPU cannot run it; null where it can. */
   readonly runs: { readonly cpu: string | null; readonly gpu: string | null }
   /** Two linears that engines join into one matrix and that differ. */
@@ -65,6 +67,8 @@ export interface Inspection {
   readonly format: string
   /** Why its quantization cannot be followed; null when it can, or when there is none. */
   readonly problem: string | null
+  /** Scheme of the KV cache that it has scales for, as `fp8`; null without one. */
+  readonly kvCache: string | null
   /** Class name of config.json; null without one. */
   readonly architecture: string | null
   /** Model type of config.json. */
@@ -107,6 +111,7 @@ export async function inspectSource(binding: Binding, source: Source): Promise<I
     place: checkpoint.place,
     format: [checkpoint.container, described.format].filter(Boolean).join(', '),
     problem: described.problem,
+    kvCache: described.kvCache ?? null,
     architecture: architectureOf(config),
     modelType: typeof config['model_type'] === 'string' ? config['model_type'] : null,
     sizes: checkpoint.config ? sizesOf(config) : null,
@@ -169,8 +174,8 @@ function loadsOf(format: string, { config, tensors, described }: Whole): readonl
   const layers = tensors
     .filter((_, i) => described.tensors[i]?.codes)
     .map(({ name, scheme }) => ({ name: moduleOf(name), scheme: scheme ?? '' }))
-  const { runs, problem, torn } = described
-  return enginesFor({ format, layers, torn, config }).map((loads) => {
+  const { runs, problem, torn, kvCache } = described
+  return enginesFor({ format, layers, torn, config, kvCache }).map((loads) => {
     const device = OWN[loads.engine]
     if (device === undefined) return loads
     const why = problem ?? runs[device]

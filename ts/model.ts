@@ -140,8 +140,10 @@ async function open(
     gpuLayers,
     isa,
     context,
+    kvCache,
   } = options
-  const request = requestText(checkpoint, { device, compute, threads, gpuLayers, isa, context })
+  const run = { device, compute, threads, gpuLayers, isa, context, kvCache }
+  const request = requestText(checkpoint, run)
   try {
     return await binding.modelOpen(request)
   } catch (error) {

@@ -39,6 +39,7 @@ interface Flags
       | 'block'
       | 'refine'
       | 'scaleDtype'
+      | 'kvCache'
       | 'seed'
       | 'device'
       | 'compute'
@@ -71,6 +72,7 @@ Examples:
   lowbit quantize ./model -o ./model-w8 --method rtn --scheme w8
   lowbit quantize ./model -o ./mixed --layers 're:.*down_proj=w8g128' --dry-run
   lowbit quantize ./model -o ./mixed --target-bpw 4.25
+  lowbit quantize ./model -o ./model-fp8 --recipe fp8-dynamic --kv-cache fp8
   lowbit quantize ./model -o model.gguf --scheme Q4_K_M --imatrix model.imatrix.gguf
 
 lowbit recipes lists the recipes. Every output holds the recipe.yaml that makes it again.
@@ -124,6 +126,16 @@ function addWhat(command: Command): void {
       choice('--prune <method>', 'make weights zero first', 'magnitude', 'wanda', 'sparsegpt'),
     )
     .option('--sparsity <share|n:m>', 'how many become zero (2:4)')
+    .addOption(
+      choice(
+        '--kv-cache <scheme>',
+        'scales for keys and values in 8 bits; -head: one per head',
+        'fp8',
+        'int8',
+        'fp8-head',
+        'int8-head',
+      ),
+    )
 }
 
 function addCalibration(command: Command): void {

@@ -35,6 +35,8 @@ export interface Output {
   readonly torn?: string | null | undefined
   /** Its config.json, or the text of that. */
   readonly config?: Json | string | null | undefined
+  /** Scheme of the KV cache that it has scales for. */
+  readonly kvCache?: string | null | undefined
 }
 
 /** From good to bad. */
@@ -70,6 +72,7 @@ export function enginesFor(output: Output): readonly Loads[] {
       found.push({ engine, loads: 'no', note: `it joins linears that differ here: ${torn}` })
     }
     found.push(...ordered.filter((loads) => loads.engine === engine))
+    found.push(...cacheLoads(engine, output.kvCache))
     const alone = ONE_SCHEME.find((row) => row.engine === engine && row.reads(output.format))
     if (alone && schemes.length > 1) found.push({ engine, loads: 'no', note: alone.note })
     const [worst] = found.toSorted((a, b) => VERDICTS.indexOf(b.loads) - VERDICTS.indexOf(a.loads))
@@ -94,6 +97,17 @@ export function loadsScheme(engine: Engine, named: string, scheme: string): Load
   }
   if (KNOWN.has(format)) return { engine, loads: 'no', note: 'it does not read the format' }
   return { engine, loads: 'unknown', note: `nothing is known here of the format ${format}` }
+}
+
+/** What an engine does with scales of the KV cache, where it is more than to use them. */
+function cacheLoads(engine: Engine, cache: string | null | undefined): readonly Loads[] {
+  if (engine !== 'vLLM' || (cache ?? undefined) === undefined) return []
+  if (cache?.startsWith('int8'))
+    return [
+      { engine, loads: 'no', note: 'its KV cache is FP8 where a checkpoint has scales for it' },
+    ]
+  const note = 'a KV cache with scales per head needs its FlashAttention backend'
+  return cache?.endsWith('-head') ? [{ engine, loads: 'partly', note }] : []
 }
 
 const SERVERS: readonly Engine[] = ['vLLM', 'SGLang']

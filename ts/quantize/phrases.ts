@@ -3,10 +3,17 @@ import type { CoreOptions } from '../recipe/core.ts'
 import type { Parallel } from './report.ts'
 
 /** `smoothquant, gptq w8a8`: what was done, in order. */
-export function stepsText({ transforms = [], prune, method, scheme }: CoreOptions): string {
+export function stepsText({
+  transforms = [],
+  prune,
+  method,
+  scheme,
+  kvCache,
+}: CoreOptions): string {
   const steps = transforms.map(({ kind }) => kind.toLowerCase())
   const pruning = prune ? [`${prune.method} ${prune.pattern ?? prune.sparsity ?? ''}`.trim()] : []
-  return [...steps, ...pruning, `${method} ${scheme}`].join(', ')
+  const cache = (kvCache ?? undefined) === undefined ? [] : [`KV cache ${kvCache}`]
+  return [...steps, ...pruning, `${method} ${scheme}`, ...cache].join(', ')
 }
 
 /** `2` or `4 not: why`. */

@@ -53,7 +53,7 @@ export async function quantizeModel(
 
 type Done = Pick<
   QuantizeReport,
-  'calibration' | 'survey' | 'layers' | 'transforms' | 'texts' | 'files' | 'resumed'
+  'calibration' | 'survey' | 'layers' | 'transforms' | 'kvCache' | 'texts' | 'files' | 'resumed'
 >
 
 /** What a dry run writes. */
@@ -100,8 +100,12 @@ async function fill(prepared: Run, output: Output): Promise<Written> {
   await writeCard(store, await factsOf(run, { calibration, survey, layers, texts }))
   const files = await checkOutput({ ...run, ...watch, store, core })
   for (const note of core.warnings ?? []) if (!run.notes.includes(note)) run.notes.push(note)
-  const { transforms = [] } = core
-  const found = { calibration: setOf(calibration), ...(survey ? { survey } : {}) }
+  const { transforms = [], kvCache } = core
+  const found = {
+    calibration: setOf(calibration),
+    ...(survey ? { survey } : {}),
+    ...(kvCache ? { kvCache } : {}),
+  }
   const done = { ...found, layers, transforms, texts, files, resumed: journal.length > 0 }
   return { run, done }
 }

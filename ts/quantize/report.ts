@@ -93,11 +93,23 @@ export interface LayerReport {
   readonly seconds?: number
 }
 
+/** Scales of the KV cache. */
+export interface CacheReport {
+  readonly scheme: string
+  /** Scales of keys and of values, one for each or one for each head. */
+  readonly blocks: readonly {
+    readonly block: number
+    readonly keys: readonly number[]
+    readonly values: readonly number[]
+  }[]
+}
+
 /** A job's own report. */
 export interface CoreReport {
   readonly layers?: readonly LayerReport[]
   readonly files?: readonly WrittenFile[]
   readonly transforms?: readonly TransformReport[]
+  readonly kvCache?: CacheReport | null
   readonly warnings?: readonly string[]
   /** config.json, where what happened changes it. */
   readonly config?: string
@@ -145,6 +157,8 @@ export interface QuantizeReport {
   readonly survey?: Survey
   readonly layers: readonly LayerReport[]
   readonly transforms: readonly TransformReport[]
+  /** Scales of the KV cache, where some were asked for. */
+  readonly kvCache?: CacheReport
   readonly bitsPerWeight: number
   /** Bytes of the tensors' files, before and after. */
   readonly sourceBytes: number

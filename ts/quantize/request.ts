@@ -90,7 +90,8 @@ export function jobText(checkpoint: Checkpoint, parts: RequestParts): string {
 
 /** Whether a step looks at activations; unknown methods are the plan's to refuse. */
 export async function needsCalibration(binding: Binding, settings: CoreOptions): Promise<boolean> {
-  const { method, layers = [], transforms = [], prune, observer, targetBpw } = settings
+  const { method, layers = [], transforms = [], prune, observer, targetBpw, kvCache } = settings
+  const asked = [targetBpw, kvCache].some((value) => (value ?? undefined) !== undefined)
   const catalog: Parameters<typeof presetsOf>[0] & {
     methods?: readonly { name: string; needsCalibration?: boolean }[]
   } = JSON.parse(await binding.catalog())
@@ -99,7 +100,7 @@ export async function needsCalibration(binding: Binding, settings: CoreOptions):
   const steps = [...transforms.map(({ kind }) => kind), ...(prune ? [prune.method] : [])]
   return (
     observer === 'imatrix-mse' ||
-    (targetBpw ?? undefined) !== undefined ||
+    asked ||
     steps.some((step) => !DATA_FREE.has(step)) ||
     // Inputs with one scale for all tokens.
     schemes.some((name) => /a8s|a4$/i.test(presetScheme(presetsOf(catalog), name) ?? name)) ||

@@ -78,10 +78,9 @@ export async function planWith(
   const { layers, torn, workUnits, tensorParallel } = plan
   // With every default filled in.
   const all = plan.options ?? settings
-  const loading = {
-    engines: enginesFor({ format: all.format, layers, torn, config: plan.config }),
-    tensorParallel,
-  }
+  const { format, kvCache } = all
+  const engines = enginesFor({ format, layers, torn, config: plan.config, kvCache })
+  const loading = { engines, tensorParallel }
   if (workUnits === undefined) return { settings, plan, loading }
   const catalog: { host?: { isa?: string } } = JSON.parse(await binding.catalog())
   const isa = options.isa ?? catalog.host?.isa ?? 'scalar'

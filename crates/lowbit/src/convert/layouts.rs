@@ -48,6 +48,9 @@ pub(super) fn make(
 ) -> Result<Box<dyn Target>> {
     let mut plan = Planning::new(request, source, layout)?;
     for (i, tensor) in source.tensors.iter().enumerate() {
+        if source.is_cache_scale(tensor) && !layout.holds_cache() {
+            continue;
+        }
         plan.add(i, tensor)?;
     }
     Ok(Box::new(plan.finish(request, source)?))

@@ -16,6 +16,7 @@
 //! | `layouts.rs`  | target: quantized safetensors in any layout, planned in `planning.rs`          |
 //! | `assign.rs`   | the scheme that each module gets                                               |
 //! | `exact.rs`    | a matrix in the form of another scheme, its groups in `regroup.rs`             |
+//! | `cache.rs`    | scales of the KV cache: kept or left out                                       |
 //! | `forecast.rs` | what that will do to values, before any is read                                |
 //! | `remake.rs`   | one matrix of it: refitted, compared, else rounded                             |
 //! | `float.rs`    | target: plain floats                                                           |
@@ -27,6 +28,7 @@
 //! after.
 
 mod assign;
+mod cache;
 mod exact;
 mod feed;
 mod float;

@@ -280,9 +280,11 @@ impl<'a> Planning<'a> {
             ignored.contains(h) || self.assignment.iter().any(|(module, _)| module == h)
         };
         ignored.extend(head.filter(|h| !named(h)));
-        let own = self
+        let mut own = self
             .layout
             .config(&self.assignment, &ignored, self.by_index);
+        let said = source.keep_cache(self.layout, &mut own);
+        self.target.warnings.extend(said);
         check_config(self.layout, &own, &self.assignment)?;
         self.target.config = source.config.clone();
         self.target.config["quantization_config"] = own;

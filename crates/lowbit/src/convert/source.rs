@@ -12,6 +12,7 @@ pub(super) use super::stored::FLOAT_NAMES;
 pub use super::stored::{Coding, Quantized, Stored};
 use crate::error::{Code, Error, Result};
 use crate::job::request::{TensorEntry, infos};
+use crate::kv_cache::KvCache;
 use crate::layout::{self, Resolver};
 use crate::model::config::Config;
 use crate::model::load::{self, Loader, TensorInfo};
@@ -130,6 +131,8 @@ pub struct Source {
     pub config: Value,
     /// The model, where its architecture is known.
     pub model: Option<Config>,
+    /// How engines are to keep keys and values; its scales are among the tensors.
+    pub cache: Option<KvCache>,
     /// Length of every tensor of the files, and of `adapter:` the adapter's.
     lengths: BTreeMap<String, u64>,
 }
@@ -155,6 +158,7 @@ impl Source {
             tensors: Vec::new(),
             config: config.clone(),
             model,
+            cache: resolver.as_ref().and_then(|r| r.cache),
             lengths,
         };
         source.tensors = source.logical(&infos, resolver.as_ref(), &shapes)?;
@@ -170,6 +174,7 @@ impl Source {
             tensors,
             config: config.clone(),
             model: None,
+            cache: None,
             lengths: BTreeMap::new(),
         }
     }

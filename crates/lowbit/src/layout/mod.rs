@@ -24,6 +24,7 @@ pub(crate) use parts::transpose;
 
 use crate::container::safetensors::Planned;
 use crate::error::{Code, Error, Result, nearest};
+use crate::kv_cache::KvCache;
 use crate::matrix::QuantizedMatrix;
 use crate::scheme::Scheme;
 use crate::tensor::{Dtype, Tensor};
@@ -47,6 +48,11 @@ pub trait Layout: Sync + std::fmt::Debug {
     /// Whether it is written too, rather than only read.
     fn is_written(&self) -> bool {
         true
+    }
+
+    /// Whether there is a place for scales of the cache of keys and values.
+    fn holds_cache(&self) -> bool {
+        false
     }
 
     /// Whether matrices of a scheme are read; of those that are written too, by default.
@@ -230,6 +236,8 @@ pub struct Resolver {
     /// Most specific first.
     rules: Vec<Rule>,
     ignored: Vec<Target>,
+    /// How engines are to keep keys and values, if the config says so.
+    pub cache: Option<KvCache>,
 }
 
 impl Resolver {
@@ -245,7 +253,15 @@ impl Resolver {
             layout,
             rules,
             ignored,
+            cache: None,
         }
+    }
+
+    /// The same with a scheme for the cache.
+    #[must_use]
+    pub(crate) fn with_cache(mut self, cache: Option<KvCache>) -> Self {
+        self.cache = cache;
+        self
     }
 
     /// How a linear layer is stored; none for floats.

@@ -20,7 +20,7 @@ struct Description {
     tensors: Vec<Value>,
 }
 
-/// JSON `{ format, problem, runs, torn, tensors: [{ scheme, weights, codes }] }`, tensors in the
+/// JSON `{ format, problem, kvCache, runs, torn, tensors: [{ scheme, weights, codes }] }`, tensors in the
 /// given order.
 ///
 /// `format` is null for an original. `problem` says why a quantization cannot be followed; its
@@ -52,7 +52,10 @@ pub(super) fn describe(request: &str) -> Result<String> {
         .as_str()
         .or(config["quant_method"].as_str());
     let format = named.or(resolver.as_ref().map(|r| r.layout.name()));
-    let mut found = json!({ "format": format, "problem": problem, "tensors": rows });
+    let cache = resolver.as_ref().and_then(|r| r.cache).map(|c| c.name);
+    let mut found = json!({
+        "format": format, "problem": problem, "kvCache": cache, "tensors": rows,
+    });
     let schemes = modules(&parts);
     let source = Source {
         tensors: infos,

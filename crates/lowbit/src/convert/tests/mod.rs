@@ -2,6 +2,7 @@
 
 mod adapters;
 mod blocks;
+mod cache;
 mod joint;
 mod machine;
 mod pairs;

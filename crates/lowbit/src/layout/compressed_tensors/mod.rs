@@ -73,6 +73,10 @@ impl Layout for CompressedTensors {
         "integers, FP8 and FP4 in safetensors, read by vLLM, SGLang and transformers"
     }
 
+    fn holds_cache(&self) -> bool {
+        true
+    }
+
     fn accepts(&self, scheme: &Scheme) -> Result<()> {
         self.format(scheme).accepts(scheme)
     }
