@@ -80,6 +80,8 @@ pub struct Progress {
     pub stage: &'static str,
     /// Block index, if the stage is in a block.
     pub layer: Option<usize>,
+    /// `gpu` in stages that an accelerator takes part in.
+    pub device: Option<&'static str>,
     /// Work done.
     pub done: u64,
     /// Work in all.

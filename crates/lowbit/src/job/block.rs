@@ -12,7 +12,7 @@
 use super::Ask;
 use super::cache::{self, CacheReport};
 use super::copy::Copier;
-use super::inputs::{self, Input, Tapped};
+use super::inputs::{self, Input};
 use super::journal::{Activations, Line};
 use super::material::Material;
 use super::passes::Passes;
@@ -21,6 +21,7 @@ use super::report::{LayerReport, TransformReport};
 use super::shared::{Finished, SharedInput};
 use super::sink::Sink;
 use super::step::{Unit, World};
+use super::tapped::Tapped;
 use super::transforms::Transforming;
 use crate::error::{Code, Error, Result};
 use crate::model::weights;
@@ -191,7 +192,7 @@ impl WholeBlock {
                 let block = material(&mut self.material)?.running()?;
                 match passes.poll(world, &answer, block, &mut self.taps)? {
                     Some(ask) => Ok((Some(ask), Stage::Calibrate(passes))),
-                    None => Ok((None, self.calibrated(world))),
+                    None => Ok((None, self.calibrated(world)?)),
                 }
             }
             Stage::Transform(mut work) => {
@@ -236,15 +237,16 @@ impl WholeBlock {
     }
 
     /// Ends the statistics of a pass; transforms come after the first.
-    fn calibrated(&mut self, world: &World<'_>) -> Stage {
+    fn calibrated(&mut self, world: &World<'_>) -> Result<Stage> {
         for tapped in &mut self.taps {
-            tapped.stats.finish(world.cpu);
+            tapped.finish(world.cpu)?;
         }
         let first = self.reports.is_empty() && self.transforms.is_empty();
         if first && !world.plan.changes.scalings.is_empty() {
-            return Stage::Transform(Transforming::new(world.plan, self.index));
+            let work = Transforming::new(world.plan, self.index);
+            return Ok(Stage::Transform(work));
         }
-        Stage::Input
+        Ok(Stage::Input)
     }
 }
 

@@ -6,7 +6,7 @@ use super::recipe::Transform;
 use crate::model::ops::Part;
 use crate::model::weights::{self, Linear};
 use crate::round::Kind;
-use crate::transform::{InputStats, Mapping, Producer, mappings};
+use crate::transform::{Mapping, Producer, mappings};
 
 /// Linears that read the same input.
 #[derive(Debug, Clone)]
@@ -19,27 +19,6 @@ pub(super) struct Input {
     pub width: usize,
     /// Those that are quantized, in production order.
     pub layers: Vec<Layer>,
-}
-
-/// An input that a pass looks at.
-#[derive(Debug)]
-pub(super) struct Tapped {
-    /// The linears that get it.
-    pub parts: Vec<Part>,
-    /// Module of the first, for messages.
-    pub module: String,
-    /// What is kept of it.
-    pub stats: InputStats,
-}
-
-impl Tapped {
-    pub(super) fn new(input: &Input) -> Self {
-        Self {
-            parts: input.parts.clone(),
-            module: input.module.clone(),
-            stats: InputStats::new(input.width),
-        }
-    }
 }
 
 /// A scaling at one place of a block.

@@ -47,6 +47,7 @@ pub(crate) mod stacked;
 pub(crate) mod step;
 mod subject;
 mod survey;
+mod tapped;
 #[cfg(test)]
 pub(crate) mod tests;
 mod transforms;
@@ -59,12 +60,14 @@ pub use request::Request;
 
 use crate::cpu::Cpu;
 use crate::error::{Code, Error, Result};
+use crate::model::accelerator::Accelerator;
 use files::Files;
 use identity::Identity;
 use journal::Activations;
 use report::Outcomes;
 use seal::{Seal, Verify};
 use std::collections::VecDeque;
+use std::sync::Arc;
 use step::{Counter, Step, Unit, World};
 use survey::Survey;
 
@@ -93,6 +96,7 @@ pub struct Job {
     progress: Counter,
     survey: Survey,
     asked: Expected,
+    accelerator: Option<Arc<dyn Accelerator>>,
 }
 
 impl Job {
@@ -101,8 +105,17 @@ impl Job {
     /// `tokens` are the calibration samples one after another. Errors are those of `Plan::new`,
     /// and `dataset`, `resume-mismatch` (naming what differs) and `resume-corrupt`.
     pub fn open(request: &Request, tokens: Vec<u32>) -> Result<Self> {
-        let mut plan = Plan::new(request)?;
-        check_tokens(&plan, &tokens)?;
+        Self::open_on(request, tokens, None)
+    }
+
+    /// The same with block passes and second moments on an accelerator.
+    pub fn open_on(
+        request: &Request,
+        tokens: Vec<u32>,
+        accelerator: Option<Arc<dyn Accelerator>>,
+    ) -> Result<Self> {
+        let mut plan = Plan::on(request, accelerator.as_deref().map(|a| a.adapter()))?;
+        warn::check_tokens(&plan, &tokens)?;
         plan.identity = plan.identity.with_tokens(&tokens);
         plan.warnings.extend(warn::of_tokens(&plan, &tokens)?);
         let steps = Step::list(&plan);
@@ -139,6 +152,7 @@ impl Job {
             },
             survey: Survey::default(),
             asked: Expected::default(),
+            accelerator: accelerator.filter(|_| plan.device.is_some()),
             plan,
             tokens,
             steps,
@@ -157,7 +171,7 @@ impl Job {
     pub fn poll(&mut self, cpu: &Cpu, answer: Vec<Vec<u8>>) -> Result<Ask> {
         self.plan.identity.check_isa(cpu.isa)?;
         self.asked.check(&answer)?;
-        let ask = self.advance(cpu, answer)?;
+        let ask = self.advance(cpu, answer).map_err(warn::resumable)?;
         self.asked = Expected::of(&ask, |t| self.plan.tensor_bytes(t))?;
         Ok(ask)
     }
@@ -168,6 +182,7 @@ impl Job {
             let answer = answer.take().unwrap_or_default();
             let mut world = World {
                 cpu,
+                accelerator: self.accelerator.as_deref(),
                 plan: &self.plan,
                 tokens: &self.tokens,
                 progress: &mut self.progress,
@@ -259,25 +274,4 @@ pub(crate) fn opening(files: &Files, new: Option<&Identity>) -> VecDeque<Ask> {
         bytes: f.header.clone(),
     });
     line.into_iter().chain(headers).collect()
-}
-
-fn check_tokens(plan: &Plan, tokens: &[u32]) -> Result<()> {
-    let Some(set) = plan.calibration else {
-        return Ok(());
-    };
-    let wanted = set.samples * set.length;
-    if tokens.len() != wanted {
-        let what = format!("{} calibration tokens, announced {wanted}", tokens.len());
-        return Err(Error::new(Code::Dataset, what));
-    }
-    let vocabulary = plan.model.vocabulary;
-    match tokens.iter().position(|t| *t as usize >= vocabulary) {
-        Some(i) => {
-            let what = format!("token {i} of the calibration set is {}", tokens[i]);
-            Err(Error::new(Code::Dataset, what).remedy(format!(
-                "the vocabulary has {vocabulary} pieces: use the model's own tokenizer"
-            )))
-        }
-        None => Ok(()),
-    }
 }

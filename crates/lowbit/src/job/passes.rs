@@ -6,16 +6,17 @@
 //! ```
 
 use super::cache::Observed;
-use super::finite::first_nonfinite;
-use super::inputs::Tapped;
+use super::finite::require_finite;
 use super::journal::{Activations, corrupt};
 use super::plan::Plan;
 use super::samples::{self, Lane, Wanted};
 use super::step::World;
+use super::tapped::Tapped;
 use super::{Ask, pace};
 use crate::error::{Code, Error, Result};
 use crate::kernels::matmul::Weight;
 use crate::model::Block;
+use crate::model::accelerator::{Machine, Products};
 use crate::model::forward::{LayerCache, Scratch, Watch, watch_block};
 use crate::model::ops::Part;
 use sha2::{Digest, Sha256};
@@ -43,6 +44,8 @@ pub(super) struct Passes {
     asked: bool,
     cache: LayerCache,
     scratch: Scratch,
+    /// The block's matrices on an accelerator, if there is one.
+    products: Option<Box<dyn Products>>,
     /// For samples that pass side by side; made when first needed.
     lanes: Vec<Lane>,
     /// What an earlier run vouched for, and the hash of what was read so far.
@@ -78,6 +81,7 @@ impl Passes {
             asked: false,
             cache: LayerCache::default(),
             scratch: Scratch::new(&plan.model),
+            products: None,
             lanes: Vec::new(),
             expected: None,
             written: (0, Sha256::new()),
@@ -160,11 +164,15 @@ impl Passes {
         taps: &mut [Tapped],
     ) -> Result<()> {
         let (plan, cpu, hidden) = (world.plan, world.cpu, world.plan.model.hidden);
+        let accelerator = world.accelerator;
+        if let (None, Some(accelerator)) = (&self.products, accelerator) {
+            self.products = Some(accelerator.block()?);
+        }
         let token = self.next % length;
         let tokens = pace::tokens_per_pass(plan, self.block).min(length - token);
         let samples = (self.chunk.len() / hidden - self.next) / length;
         let count = samples.min(pace::samples_at_once(plan, self.block, cpu.threads()));
-        if tokens == length && count > 1 {
+        if tokens == length && count > 1 && accelerator.is_none() {
             return self.run_samples(world, count, block, taps);
         }
         if token == 0 {
@@ -176,7 +184,7 @@ impl Passes {
             let first = parts.first();
             if let Some(tapped) = taps.iter_mut().find(|t| t.parts.first() == first) {
                 require_finite(x, tapped, sample, token)?;
-                tapped.stats.add(cpu, x);
+                tapped.add(cpu, accelerator, x)?;
             }
             Ok(())
         };
@@ -188,7 +196,9 @@ impl Passes {
         let watch = (!idle || self.until.is_some()).then_some(watch);
         let piece = &mut self.chunk[self.next * hidden..(self.next + tokens) * hidden];
         let cache = &mut self.cache;
-        watch_block(cpu, &mut self.scratch, block, cache, piece, watch)?;
+        let products = self.products.as_deref();
+        let machine = Machine { cpu, products };
+        watch_block(machine, &mut self.scratch, block, cache, piece, watch)?;
         if let Some(observed) = &mut self.observed {
             observed.see(cache, sample, token)?;
         }
@@ -218,7 +228,7 @@ impl Passes {
         for (i, lane) in self.lanes.iter().enumerate() {
             for (tap, x) in lane.inputs() {
                 require_finite(x, &taps[tap], sample + i, 0)?;
-                taps[tap].stats.add(cpu, x);
+                taps[tap].add(cpu, None, x)?;
             }
             if let Some(observed) = &mut self.observed {
                 observed.see(&lane.cache, sample + i, 0)?;
@@ -263,23 +273,6 @@ impl Passes {
 
 fn no_calibration() -> Error {
     Error::new(Code::Internal, "a pass without a calibration set")
-}
-
-/// `nonfinite-activation` naming layer, sample and token.
-fn require_finite(x: &[f32], tapped: &Tapped, sample: usize, first: usize) -> Result<()> {
-    let Some(i) = first_nonfinite(x) else {
-        return Ok(());
-    };
-    let width = tapped.stats.hessian.width();
-    let token = first + i / width;
-    let what = format!(
-        "an input is {} at sample {sample}, token {token}, channel {}",
-        x[i],
-        i % width
-    );
-    Err(Error::new(Code::NonfiniteActivation, what)
-        .at(format!("layer {:?}", tapped.module))
-        .remedy("leave that sample out, or ignore the layers before it"))
 }
 
 /// Little-endian bytes of floats.

@@ -21,6 +21,7 @@ use crate::cpu::Isa;
 use crate::error::{Code, Error, Result};
 use crate::kv_cache::{self, KvCache};
 use crate::layout::{self, Layout};
+use crate::model::accelerator::Adapter;
 use crate::model::config::Config;
 use crate::model::head::Head;
 use crate::model::load::TensorInfo;
@@ -61,6 +62,8 @@ pub struct Plan {
     pub warnings: Vec<String>,
     /// What a resumed run must agree on.
     pub identity: Identity,
+    /// The accelerator that block passes and second moments run on; none for the CPU.
+    pub device: Option<Adapter>,
     /// How engines are to keep keys and values, if scales for that are asked for.
     pub kv_cache: Option<KvCache>,
     /// Calibration set, when something needs one.
@@ -93,6 +96,11 @@ pub struct Plan {
 impl Plan {
     /// Checks a request; every error that the user can make surfaces here.
     pub fn new(request: &Request) -> Result<Self> {
+        Self::on(request, None)
+    }
+
+    /// The same for calibration on an accelerator.
+    pub fn on(request: &Request, adapter: Option<&Adapter>) -> Result<Self> {
         let source = request.source()?;
         choose::refuse_quantized(&request.config)?;
         let Subject { model, head, used } = Subject::of(&source)?;
@@ -117,10 +125,13 @@ impl Plan {
         subject::refuse_guessed(&model, &changes, needed_by.as_deref())?;
         let calibration = choose::calibration(needed_by, request.calibration, &model)?;
         let isa = instruction_set(request, calibration.is_some() || changes.widen())?;
+        // Nothing else runs there.
+        let device = adapter.filter(|_| calibration.is_some()).cloned();
         let rotation = (changes.rotate.as_ref()).map(|r| Rotation::new(&model, r, effective.seed));
         let outputs = Outputs::new(&model, &source.tensors, &layers, &changes, head);
-        let mut plan = Self {
-            identity: Identity::new(request, isa, calibration),
+        let plan = Self {
+            identity: Identity::new(request, isa, device.as_ref(), calibration),
+            device,
             options: round_options,
             files: Files::default(),
             config: Value::Null,
@@ -149,11 +160,17 @@ impl Plan {
             rotation: rotation.transpose()?,
             effective,
         };
-        plan.lay_out(request.max_shard_bytes.unwrap_or(SHARD_BYTES))?;
-        plan.config = plan.output_config(&request.config);
-        plan.sizes = size::of(&plan, request.threads.unwrap_or(1))?;
-        plan.warnings = warn::of(&plan)?;
-        Ok(plan)
+        plan.complete(request, adapter)
+    }
+
+    /// Adds what follows from the rest: files, config, sizes, warnings.
+    fn complete(mut self, request: &Request, adapter: Option<&Adapter>) -> Result<Self> {
+        self.lay_out(request.max_shard_bytes.unwrap_or(SHARD_BYTES))?;
+        self.config = self.output_config(&request.config);
+        self.sizes = size::of(&self, request.threads.unwrap_or(1))?;
+        self.warnings = warn::of(&self)?;
+        self.warnings.extend(warn::of_device(&self, adapter));
+        Ok(self)
     }
 
     /// The layers of one block.

@@ -214,6 +214,8 @@ pub(super) fn json(plan: &Plan, outcomes: &Outcomes, files: &[FileReport]) -> Va
         "kvCache": cache,
         "method": plan.method.name,
         "format": plan.layout.name(),
+        "device": plan.device_name(),
+        "adapter": plan.device.as_ref().map(super::describe::adapter),
         "layers": layers,
         "transforms": outcomes.transforms,
         "ignored": plan.ignored,

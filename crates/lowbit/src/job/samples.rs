@@ -4,7 +4,7 @@
 //! more than it gives. Kernels give the same bits on one thread as on many, and inputs are added to
 //! the statistics in the order of samples, so that nothing depends on the number of threads.
 
-use super::inputs::Tapped;
+use super::tapped::Tapped;
 use crate::cpu::Cpu;
 use crate::error::Result;
 use crate::kernels::matmul::Weight;

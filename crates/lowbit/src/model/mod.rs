@@ -1,5 +1,6 @@
 //! Architectures as data and the one forward pass that they share.
 
+pub mod accelerator;
 pub mod arch;
 mod archs;
 pub mod blocks;
@@ -17,6 +18,7 @@ mod item;
 pub mod joined;
 mod keys;
 mod latent;
+mod linear;
 pub mod load;
 pub mod ops;
 pub mod rotary;

@@ -2,6 +2,8 @@
 
 mod cache;
 mod chains;
+#[cfg(feature = "gpu")]
+mod device;
 mod joint;
 mod numeric;
 mod propagation;
