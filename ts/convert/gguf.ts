@@ -1,6 +1,7 @@
 /** What a GGUF file holds beside tensors: the tokenizer's files, an imatrix, types by name. */
 import type { Json } from '../bytes.ts'
 import type { Checkpoint } from '../checkpoint.ts'
+import { readSentence } from '../encode/sentence.ts'
 import { LowbitError } from '../error.ts'
 import type { Host } from '../host.ts'
 import type { ConvertOptions } from '../options.ts'
@@ -84,6 +85,7 @@ export async function ggufParts(
     tokenizerConfig: await text(store, 'tokenizer_config.json', TEXT_BYTES_MAX),
     template: await text(store, 'chat_template.jinja', TEXT_BYTES_MAX),
     tokenizerPre: options.tokenizerPre,
+    pooling: (await readSentence(store)).pooling,
     tensorTypes,
     outputType: options.outputType,
     embeddingType: options.embeddingType,
@@ -92,7 +94,8 @@ export async function ggufParts(
   }
 }
 
-async function imatrixOf(host: Host, file: string): Promise<Json> {
+/** An importance matrix as the core takes it. */
+export async function imatrixOf(host: Host, file: string): Promise<Json> {
   return { file, base64: base64(await host.readText(file)) }
 }
 

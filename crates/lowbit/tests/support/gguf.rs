@@ -22,8 +22,8 @@ pub(crate) fn stand_in(count: u64) -> Value {
     })
 }
 
-/// The model's files, each of at most `most` bytes of tensors.
-pub(crate) fn files(checkpoint: &Checkpoint, mix: &str, most: u64) -> Vec<(String, Vec<u8>)> {
+/// What the file of a model will hold.
+pub(crate) fn plan_of(checkpoint: &Checkpoint, mix: &str) -> lowbit::Result<Plan> {
     let model = &checkpoint.source.config;
     let tokenizer = stand_in(model["vocab_size"].as_u64().expect("a vocabulary"));
     let source = |t: &load::TensorInfo| Source {
@@ -32,7 +32,7 @@ pub(crate) fn files(checkpoint: &Checkpoint, mix: &str, most: u64) -> Vec<(Strin
         shape: t.shape.clone(),
     };
     let sources: Vec<_> = checkpoint.source.tensors.iter().map(source).collect();
-    let plan = plan(&Request {
+    plan(&Request {
         name: "test",
         tensors: &sources,
         files: Files {
@@ -43,10 +43,15 @@ pub(crate) fn files(checkpoint: &Checkpoint, mix: &str, most: u64) -> Vec<(Strin
             pre: None,
         },
         mix: Mix::by_name(mix).expect("a mix"),
+        pooling: &[],
         overrides: &Overrides::default(),
         imatrix: None,
     })
-    .expect("a plan");
+}
+
+/// The model's files, each of at most `most` bytes of tensors.
+pub(crate) fn files(checkpoint: &Checkpoint, mix: &str, most: u64) -> Vec<(String, Vec<u8>)> {
+    let plan = plan_of(checkpoint, mix).expect("a plan");
     let planned: Vec<Planned> = plan.outputs.iter().map(|o| o.planned.clone()).collect();
     let parts = split("m", &plan.metadata, &planned, most).expect("parts");
     let part = |part: lowbit::gguf::split::Part| {
@@ -115,8 +120,14 @@ pub(crate) fn import(
 /// The checkpoint that files are opened as.
 pub(crate) fn checkpoint(files: &[(String, Vec<u8>)], import: &Import) -> Checkpoint {
     let tensor = |place: &lowbit::gguf::import::Place| {
-        let stored = &files[place.file].1[place.offset as usize..][..place.stored as usize];
-        let restored = |restore: &Restore| rows(restore, stored.to_vec()).expect("rows");
+        let part = |file: usize, offset: u64, stored: u64| {
+            &files[file].1[offset as usize..][..stored as usize]
+        };
+        let mut stored = part(place.file, place.offset, place.stored).to_vec();
+        if let Some(second) = place.second {
+            stored.extend(part(second.file, second.offset, second.stored));
+        }
+        let restored = |restore: &Restore| rows(restore, stored.clone()).expect("rows");
         let tensor = Tensor {
             name: place.name.clone(),
             dtype: place.dtype,
@@ -124,7 +135,7 @@ pub(crate) fn checkpoint(files: &[(String, Vec<u8>)], import: &Import) -> Checkp
             bytes: place
                 .restore
                 .as_ref()
-                .map_or_else(|| stored.to_vec(), restored),
+                .map_or_else(|| stored.clone(), restored),
         };
         (place.name.clone(), tensor)
     };
