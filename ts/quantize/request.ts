@@ -1,5 +1,6 @@
 /** A quantization as the core is asked for it. */
 import type { Binding } from '../binding.ts'
+import type { Json } from '../bytes.ts'
 import { type Checkpoint, requestText } from '../checkpoint.ts'
 import { errorFrom, LowbitError } from '../error.ts'
 import type { Host } from '../host.ts'
@@ -65,16 +66,18 @@ export interface RequestParts {
   readonly threads: number
   readonly size: CalibrationSize | null
   readonly journal: readonly string[]
+  readonly imatrix: Json | undefined
 }
 
 /** JSON for `Binding.plan` and `Binding.jobOpen`. */
 export function jobText(checkpoint: Checkpoint, parts: RequestParts): string {
-  const { options, settings, size, journal, maxShardBytes } = parts
+  const { options, settings, size, journal, maxShardBytes, imatrix } = parts
   const { isa, threads = parts.threads } = options
   const identities = Object.fromEntries(checkpoint.files.map((file) => [file.name, file.identity]))
   const rest = {
     options: settings,
     calibration: size,
+    imatrix,
     journal,
     threads,
     isa,
@@ -94,8 +97,15 @@ export async function planFrom(binding: Binding, text: string, place: string): P
   }
 }
 
-/** Whether a step looks at activations; unknown methods are the plan's to refuse. */
-export async function needsCalibration(binding: Binding, settings: CoreOptions): Promise<boolean> {
+/**
+ * Whether a step looks at activations; unknown methods are the plan's to refuse. Who brings an
+ * importance matrix has looked already.
+ */
+export async function needsCalibration(
+  binding: Binding,
+  settings: CoreOptions,
+  imatrix: Json | undefined,
+): Promise<boolean> {
   const { method, layers = [], transforms = [], prune, observer, targetBpw } = settings
   const catalog: Parameters<typeof presetsOf>[0] & {
     methods?: readonly { name: string; needsCalibration?: boolean }[]
@@ -104,7 +114,7 @@ export async function needsCalibration(binding: Binding, settings: CoreOptions):
   const schemes = [settings.scheme, ...layers.map((rule) => rule.scheme ?? '')]
   const steps = [...transforms.map(({ kind }) => kind), ...(prune ? [prune.method] : [])]
   return (
-    observer === 'imatrix-mse' ||
+    (observer === 'imatrix-mse' && !imatrix) ||
     (targetBpw ?? undefined) !== undefined ||
     steps.some((step) => !DATA_FREE.has(step)) ||
     // Inputs with one scale for all tokens.

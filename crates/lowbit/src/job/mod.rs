@@ -21,6 +21,7 @@ mod embed;
 pub mod files;
 mod finite;
 pub mod identity;
+mod important;
 mod inputs;
 mod joint;
 pub(crate) mod journal;

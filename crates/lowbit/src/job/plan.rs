@@ -8,6 +8,7 @@ use super::choose;
 use super::files::{Files, Place};
 use super::finite::Nonfinite;
 use super::identity::Identity;
+use super::important::{self, Important};
 use super::outputs::{self, Outputs};
 use super::request::{Calibration, Options, Request};
 use super::rest::Rotated;
@@ -28,6 +29,7 @@ use crate::round::{self, Kind, Method, RoundOptions};
 use crate::transform::Rotation;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Data per file unless the request says otherwise, as transformers does.
 pub(crate) const SHARD_BYTES: u64 = 5_000_000_000;
@@ -76,6 +78,7 @@ pub struct Plan {
     /// Tensors that the model uses: these must be finite.
     pub(super) used: BTreeSet<String>,
     pub(super) changes: Changes,
+    pub(super) important: Important,
     pub(super) rotation: Option<Rotation>,
     pub(super) nonfinite: Nonfinite,
     pub(super) strict: bool,
@@ -91,7 +94,7 @@ impl Plan {
         choose::refuse_quantized(&request.config)?;
         let Subject { model, head, used } = Subject::of(&source)?;
         let by_name = by_name(&source.tensors)?;
-        let effective = request.options.effective();
+        let effective = request.effective();
         let round_options = choose::round_options(&effective)?;
         let (layers, ignored) = choose::layers(&model, &effective, &by_name)?;
         let modules: Vec<_> = layers.iter().map(|l| l.linear.module.as_str()).collect();
@@ -100,7 +103,10 @@ impl Plan {
         if model.guess.is_none() {
             choose::refuse_headless(head, &changes, budget.is_some())?;
         }
-        let mut needed_by = choose::needs_calibration(&layers, &changes, round_options.observer);
+        let observer = round_options.observer;
+        let important = important::read(request, &model, &layers, (&changes, observer))?;
+        let unseen = important.is_empty().then_some(observer);
+        let mut needed_by = choose::needs_calibration(&layers, &changes, unseen);
         if let Some(budget) = &budget {
             choose::check_candidates(&layers, &effective, |l| budget.schemes(l))?;
             // Schemes are compared on the model as it is.
@@ -109,15 +115,13 @@ impl Plan {
         }
         subject::refuse_guessed(&model, &changes, needed_by.as_deref())?;
         let calibration = choose::calibration(needed_by, request.calibration, &model)?;
-        let isa = request.isa.as_deref();
-        let isa = isa.map_or(Ok(Isa::detect()), Isa::parse)?;
         // Data-free rounding alone gives the same bytes on every host.
-        let isa = Some(isa).filter(|_| calibration.is_some() || changes.widen());
-        let rotate = changes.rotate.as_ref();
-        let rotation = rotate.map(|r| Rotation::new(&model, r, effective.seed));
+        let isa = Some(isa_of(request)?).filter(|_| calibration.is_some() || changes.widen());
+        let rotation = rotation_of(&changes, &model, effective.seed)?;
         let outputs = Outputs::new(&model, &source.tensors, &layers, &changes, head);
         let mut plan = Self {
             identity: Identity::new(request, isa, calibration),
+            important,
             options: round_options,
             files: Files::default(),
             config: Value::Null,
@@ -141,7 +145,7 @@ impl Plan {
             ignored,
             calibration,
             changes,
-            rotation: rotation.transpose()?,
+            rotation,
             effective,
         };
         plan.lay_out(request.max_shard_bytes.unwrap_or(SHARD_BYTES))?;
@@ -162,6 +166,11 @@ impl Plan {
             scale_dtype: layer.scale_dtype,
             ..self.options
         }
+    }
+
+    /// E[x²] of the inputs of a layer as a file says it, `[cols]`; none without a file.
+    pub(super) fn importance_of(&self, layer: &Layer) -> Option<&Arc<[f32]>> {
+        self.important.get(&layer.linear.weight)
     }
 
     /// How one layer is pruned before it is rounded, if it is.
@@ -245,6 +254,16 @@ impl Plan {
         }
         config
     }
+}
+
+fn isa_of(request: &Request) -> Result<Isa> {
+    let named = request.isa.as_deref();
+    named.map_or(Ok(Isa::detect()), Isa::parse)
+}
+
+fn rotation_of(changes: &Changes, model: &Config, seed: u64) -> Result<Option<Rotation>> {
+    let rotate = changes.rotate.as_ref();
+    rotate.map(|r| Rotation::new(model, r, seed)).transpose()
 }
 
 /// Every tensor by its name; `duplicate-key` when one is listed twice.
