@@ -7,7 +7,7 @@ import { pathToFileURL } from 'node:url'
 export async function openLlama(folder) {
   const require = createRequire(join(resolve(folder), 'index.js'))
   const { getLlama } = await import(pathToFileURL(require.resolve('node-llama-cpp')).href)
-  return getLlama({ gpu: false, build: 'never', logLevel: 'error' })
+  return getLlama({ gpu: false, maxThreads: 1, build: 'never', logLevel: 'error' })
 }
 
 /** Natural logarithms of the probabilities of one row of logits. */
