@@ -1,4 +1,5 @@
 /** What a GGUF file holds beside tensors: the tokenizer's files, an imatrix, types by name. */
+import type { Binding } from '../binding.ts'
 import type { Json } from '../bytes.ts'
 import type { Checkpoint } from '../checkpoint.ts'
 import { readSentence } from '../encode/sentence.ts'
@@ -72,7 +73,7 @@ export function refuseGguf(
 /** What the core needs beside the checkpoint. */
 export async function ggufParts(
   host: Host,
-  { store, place }: Checkpoint,
+  { binding, store, place }: Checkpoint,
   options: ConvertOptions,
 ): Promise<Json> {
   const { out, scheme = 'Q4_K_M', imatrix, tensorTypes = [] } = options
@@ -85,13 +86,23 @@ export async function ggufParts(
     tokenizerConfig: await text(store, 'tokenizer_config.json', TEXT_BYTES_MAX),
     template: await text(store, 'chat_template.jinja', TEXT_BYTES_MAX),
     tokenizerPre: options.tokenizerPre,
-    pooling: (await readSentence(store)).pooling,
+    pooling: await poolingOf(binding, store),
     tensorTypes,
     outputType: options.outputType,
     embeddingType: options.embeddingType,
     pure: options.pure ?? false,
     imatrix: imatrix === undefined ? undefined : await imatrixOf(host, imatrix),
   }
+}
+
+/** How states become vectors; what follows their pooling is in no file that is written here. */
+async function poolingOf(binding: Binding, store: Store): Promise<readonly string[]> {
+  const { pooling, steps } = await readSentence(binding, store)
+  if (steps.every((step) => step === 'normalize')) return pooling
+  throw new LowbitError('unsupported', 'A Dense module after the pooling has no place in GGUF', {
+    place: `${store.place}/modules.json`,
+    remedy: 'write a safetensors format',
+  })
 }
 
 /** An importance matrix as the core takes it. */

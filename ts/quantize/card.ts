@@ -6,6 +6,7 @@ import type { CalibrationSet } from './calibration.ts'
 import type { Compared } from './compare.ts'
 import type { Loads } from './engines.ts'
 import { kindsOf } from './kinds.ts'
+import { parallelText, stepsText } from './phrases.ts'
 import type { CorePlan, LayerReport, Parallel } from './report.ts'
 
 /** What the card is made from. */
@@ -73,18 +74,6 @@ ${comparedText(texts)}
 \`\`\`yaml
 ${recipe}\`\`\`
 `
-}
-
-/** `smoothquant, gptq w8a8`: what was done, in order. */
-export function stepsText({ transforms = [], prune, method, scheme }: CoreOptions): string {
-  const steps = transforms.map(({ kind }) => kind.toLowerCase())
-  const pruning = prune ? [`${prune.method} ${prune.pattern ?? prune.sparsity ?? ''}`.trim()] : []
-  return [...steps, ...pruning, `${method} ${scheme}`].join(', ')
-}
-
-/** `2` or `4 not: why`. */
-export function parallelText({ ranks, why }: Parallel): string {
-  return why === undefined ? `${ranks}` : `not ${ranks} (${why})`
 }
 
 function calibrationText(set: CalibrationSet | undefined): string {

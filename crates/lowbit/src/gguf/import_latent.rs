@@ -99,18 +99,24 @@ pub(super) fn joined<'a>(
 
 /// How the matrix is made up, by the shapes of its halves.
 fn latent(keys: &[usize], values: &[usize]) -> Result<Latent> {
-    match (keys, values) {
-        ([heads, rank, keys], [other, values, same]) if heads == other && rank == same => {
-            Ok(Latent {
-                heads: *heads,
-                keys: *keys,
-                values: *values,
-                rank: *rank,
-            })
-        }
-        _ => {
-            let what = format!("keys of shape {keys:?} beside values of shape {values:?}");
-            Err(Error::new(Code::Shape, what))
-        }
+    let refused = || {
+        let what = format!("keys of shape {keys:?} beside values of shape {values:?}");
+        Error::new(Code::Shape, what)
+    };
+    let ([heads, rank, width], [other, height, same]) = (keys, values) else {
+        return Err(refused());
+    };
+    let rows = width
+        .checked_add(*height)
+        .and_then(|n| n.checked_mul(*heads));
+    let whole = rows.and_then(|n| n.checked_mul(*rank)).filter(|n| *n > 0);
+    if heads != other || rank != same || whole.is_none() {
+        return Err(refused());
     }
+    Ok(Latent {
+        heads: *heads,
+        keys: *width,
+        values: *height,
+        rank: *rank,
+    })
 }

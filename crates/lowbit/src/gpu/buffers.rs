@@ -87,13 +87,7 @@ impl Gpu {
         let slice = staging.slice(..bytes);
         slice.map_async(wgpu::MapMode::Read, answer.callback());
         #[cfg(not(target_arch = "wasm32"))]
-        if let Err(e) = self.device.poll(wgpu::PollType::wait_indefinitely()) {
-            self.check()?;
-            return Err(Error::new(
-                Code::DeviceLost,
-                format!("waiting for the GPU failed: {e}"),
-            ));
-        }
+        self.wait(None)?;
         let mapped = answer.await;
         self.check()?;
         let lost = |what: String| Error::new(Code::DeviceLost, what).remedy("load the model again");
@@ -103,6 +97,81 @@ impl Gpu {
         drop(view);
         staging.unmap();
         Ok(out)
+    }
+}
+
+/// What needs a GPU that can be waited for: a browser's calls back instead.
+#[cfg(not(target_arch = "wasm32"))]
+impl Gpu {
+    /// Waits until a submission is done, or all so far.
+    pub(crate) fn wait(&self, submission_index: Option<wgpu::SubmissionIndex>) -> Result<()> {
+        let until = wgpu::PollType::Wait {
+            submission_index,
+            timeout: None,
+        };
+        let waited = self.device.poll(until);
+        self.check()?;
+        let what = |e| format!("waiting for the GPU failed: {e}");
+        waited
+            .map(|_| ())
+            .map_err(|e| Error::new(Code::DeviceLost, what(e)))
+    }
+
+    /// Waits until all work is done and shows the first bytes of each of `staging`, in order.
+    pub(crate) fn collect(
+        &self,
+        staging: &[(&wgpu::Buffer, u64)],
+        mut each: impl FnMut(usize, &[u8]),
+    ) -> Result<()> {
+        let map = |(buffer, bytes): &(&wgpu::Buffer, u64)| {
+            let answer = Answer::default();
+            let slice = buffer.slice(..*bytes);
+            slice.map_async(wgpu::MapMode::Read, answer.callback());
+            answer
+        };
+        let answers: Vec<_> = staging.iter().map(map).collect();
+        self.wait(None)?;
+        let lost = |what: String| Error::new(Code::DeviceLost, what);
+        for (i, ((buffer, bytes), answer)) in staging.iter().zip(answers).enumerate() {
+            let mapped = lock(&answer.0).0.take();
+            if !matches!(mapped, Some(Ok(()))) {
+                let what = format!("reading from the GPU failed: {mapped:?}");
+                return Err(lost(what));
+            }
+            let view = buffer.slice(..*bytes).get_mapped_range();
+            each(i, &view.map_err(|e| lost(e.to_string()))?);
+            buffer.unmap();
+        }
+        Ok(())
+    }
+
+    /// Writes rows of `width` floats to the start of a buffer, padded with zeros to `stride`.
+    pub(crate) fn write_rows(
+        &self,
+        buffer: &wgpu::Buffer,
+        x: &[f32],
+        [width, stride]: [usize; 2],
+    ) -> Result<()> {
+        let bytes = (x.len() / width * stride * 4) as u64;
+        let Some(size) = wgpu::BufferSize::new(bytes) else {
+            return Ok(());
+        };
+        let Some(mut view) = self.queue.write_buffer_with(buffer, 0, size) else {
+            self.check()?;
+            let what = format!("the GPU took no {bytes} bytes of inputs");
+            return Err(Error::new(Code::OutOfMemory, what));
+        };
+        for (t, row) in x.chunks_exact(width).enumerate() {
+            let (from, pad, end) = (
+                4 * t * stride,
+                4 * (t * stride + width),
+                4 * (t + 1) * stride,
+            );
+            let words = view.slice(from..pad).into_chunks::<4>().0;
+            words.write_iter(row.iter().map(|v| v.to_le_bytes()));
+            view.slice(pad..end).fill(0);
+        }
+        Ok(())
     }
 }
 

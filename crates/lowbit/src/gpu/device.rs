@@ -22,6 +22,8 @@ pub struct GpuInfo {
     pub name: String,
     /// `vulkan`, `metal`, `dx12` or `webgpu`.
     pub backend: String,
+    /// Driver and its version; most browsers give none.
+    pub driver: String,
     /// The adapter runs on the CPU: right for tests, slower than the CPU path.
     pub software: bool,
     /// Largest bytes of one storage binding; matrices are cut at it.
@@ -227,6 +229,9 @@ fn info(adapter: &wgpu::AdapterInfo, limits: &wgpu::Limits) -> GpuInfo {
             "" => "unnamed adapter".into(),
             name => name.to_owned(),
         },
+        driver: format!("{} {}", adapter.driver, adapter.driver_info)
+            .trim()
+            .to_owned(),
         software: adapter.device_type == wgpu::DeviceType::Cpu,
         backend: match adapter.backend {
             wgpu::Backend::BrowserWebGpu => "webgpu".into(),

@@ -8,6 +8,8 @@
 
 mod buffers;
 mod cache;
+#[cfg(not(target_arch = "wasm32"))]
+mod calibrate;
 mod device;
 mod dispatch;
 mod head;
@@ -23,11 +25,15 @@ mod support;
 pub(crate) mod testing;
 
 pub use cache::GpuCache;
+#[cfg(not(target_arch = "wasm32"))]
+pub use calibrate::Calibrator;
 pub use device::{Gpu, GpuInfo, GpuOptions};
 pub use model::{Counts, GpuModel};
 pub use product::GpuProduct;
 pub use support::check as supports;
 
+#[cfg(test)]
+pub(crate) use buffers::f32_from_bytes;
 pub(crate) use buffers::{bytes_from_f32, bytes_from_u32};
 pub(crate) use dispatch::{Dispatch, Grid, align};
 pub(crate) use matrix::Matrix;

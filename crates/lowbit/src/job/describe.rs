@@ -7,6 +7,7 @@ use super::plan::{Layer, Plan};
 use super::seal::Seal;
 use super::served::{self, Parallel};
 use super::step::Step;
+use crate::model::accelerator::Adapter;
 use crate::model::ops::Part;
 use crate::model::weights;
 use crate::transform::Producer;
@@ -34,8 +35,11 @@ impl Plan {
             "modelBitsPerWeight": sizes.model_bits_per_weight,
             "memoryPeakBytes": sizes.memory_peak_bytes,
             "memoryStages": stages,
+            "deviceMemoryBytes": sizes.device_bytes,
             "scratchBytes": sizes.scratch_bytes,
             "outputBytes": sizes.output_bytes,
+            "device": self.device_name(),
+            "adapter": self.device.as_ref().map(adapter),
             "needsCalibration": self.calibration.is_some(),
             "workUnits": self.work_units(),
             "options": self.effective,
@@ -43,12 +47,18 @@ impl Plan {
             "config": format!("{:#}\n", self.config),
             "warnings": self.warnings,
             "guessed": self.model.guess.is_some(),
+            "torn": served::torn(self),
             "tensorParallel": served::parallel(self).iter().map(parallel).collect::<Vec<_>>(),
         });
         if let Some(index) = &self.files.index {
             out["index"] = json!(index);
         }
         out
+    }
+
+    /// `cpu` or `gpu`.
+    pub(super) fn device_name(&self) -> &'static str {
+        self.device.as_ref().map_or("cpu", |_| "gpu")
     }
 
     /// What the whole run takes, in the units of its progress.
@@ -91,6 +101,11 @@ impl Plan {
         let row = rows.iter().find(|r| r.part == part)?;
         Some(self.model.module_of(block, row))
     }
+}
+
+/// What the journal, the plan and the report say about an accelerator.
+pub(super) fn adapter(a: &Adapter) -> Value {
+    json!({ "name": a.name, "backend": a.backend, "driver": a.driver, "software": a.software })
 }
 
 fn parallel(p: &Parallel) -> Value {

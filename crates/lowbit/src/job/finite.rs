@@ -1,5 +1,7 @@
-//! Source weights that are NaN or infinite: refused, made zero or kept.
+//! Source weights that are NaN or infinite: refused, made zero or kept. Activations that are:
+//! refused.
 
+use super::tapped::Tapped;
 use crate::error::{Code, Error, Result, nearest};
 use crate::tensor::{Dtype, f32_from};
 
@@ -90,6 +92,38 @@ fn refusal(name: &str, index: u64, value: f32) -> Error {
 /// What the report says of values that became zero; none when none did.
 pub(super) fn note(name: &str, zeroed: usize) -> Option<String> {
     (zeroed > 0).then(|| format!("{zeroed} values of {name} were NaN or infinite and became 0"))
+}
+
+/// `nonfinite-activation` naming layer, sample and token.
+pub(super) fn require_finite(
+    x: &[f32],
+    tapped: &Tapped,
+    sample: usize,
+    first: usize,
+) -> Result<()> {
+    let Some(i) = first_nonfinite(x) else {
+        return Ok(());
+    };
+    let width = tapped.stats.hessian.width();
+    let token = first + i / width;
+    let what = format!(
+        "an input is {} at sample {sample}, token {token}, channel {}",
+        x[i],
+        i % width
+    );
+    Err(Error::new(Code::NonfiniteActivation, what)
+        .at(format!("layer {:?}", tapped.module))
+        .remedy("leave that sample out, or ignore the layers before it"))
+}
+
+/// Index of the first value that is NaN or infinite.
+pub(super) fn first_nonfinite(x: &[f32]) -> Option<usize> {
+    // Without early exit the scan vectorizes.
+    let largest = x
+        .iter()
+        .fold(0, |m: u32, v| m.max(v.to_bits() & 0x7fff_ffff));
+    let all_finite = largest < f32::INFINITY.to_bits();
+    (!all_finite).then(|| x.iter().position(|v| !v.is_finite()))?
 }
 
 #[cfg(test)]

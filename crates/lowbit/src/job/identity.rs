@@ -3,6 +3,7 @@
 use super::request::{Calibration, Request, TensorEntry};
 use crate::cpu::Isa;
 use crate::error::{Code, Error, Result};
+use crate::model::accelerator::Adapter;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -17,10 +18,11 @@ pub struct Identity {
 
 impl Identity {
     /// Everything but the calibration tokens, which only `Job::open` gets; `isa` when bytes depend
-    /// on it.
+    /// on it, `device` when they depend on an accelerator too.
     pub(crate) fn new(
         request: &Request,
         isa: Option<Isa>,
+        device: Option<&Adapter>,
         calibration: Option<Calibration>,
     ) -> Self {
         let mut fields = vec![
@@ -39,7 +41,8 @@ impl Identity {
             // Bytes of methods that compute with activations or rotations depend on how sums are
             // vectorized.
             fields.push(field(ISA, isa.name()));
-            fields.push(field("device", "cpu"));
+            let device = device.map_or("cpu".into(), Adapter::identity);
+            fields.push(field("device", &device));
         }
         if let Some(set) = calibration {
             fields.push(field("option samples", &set.samples.to_string()));

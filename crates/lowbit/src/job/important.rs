@@ -4,6 +4,7 @@
 //! channel. Scales searched with it need no calibration text.
 
 use super::changes::Changes;
+use super::choose;
 use super::plan::Layer;
 use super::request::{Options, Request};
 use crate::error::{Code, Error, Result};
@@ -32,7 +33,7 @@ impl Request {
     }
 }
 
-/// Reads the importance matrix of a request, if it has one.
+/// Reads the importance matrix of a request, if it has one, and says what needs calibration still.
 ///
 /// `option` when nothing looks at it, or inputs are changed on the way; `imatrix` naming the first
 /// tensor that the file lacks, or whose columns are others.
@@ -41,9 +42,10 @@ pub(super) fn read(
     model: &Config,
     layers: &[Layer],
     (changes, observer): (&Changes, Observer),
-) -> Result<Important> {
+) -> Result<(Important, Option<String>)> {
     let Some(file) = &request.imatrix else {
-        return Ok(Important::new());
+        let needed_by = choose::needs_calibration(layers, changes, Some(observer));
+        return Ok((Important::new(), needed_by));
     };
     refuse(layers, changes, observer)?;
     if request.options.target_bpw.is_some() {
@@ -70,7 +72,7 @@ pub(super) fn read(
         };
         found.insert(weight.clone(), experts[slot.expert].values().into());
     }
-    Ok(found)
+    Ok((found, choose::needs_calibration(layers, changes, None)))
 }
 
 /// The linears of a block; what stands behind the blocks has no row in such files.

@@ -6,7 +6,7 @@ use super::recipe::Transform;
 use crate::model::ops::Part;
 use crate::model::weights::{self, Linear};
 use crate::round::Kind;
-use crate::transform::{InputStats, Mapping, Producer, mappings};
+use crate::transform::{Mapping, Producer, mappings};
 
 /// Linears that read the same input.
 #[derive(Debug, Clone)]
@@ -19,27 +19,6 @@ pub(super) struct Input {
     pub width: usize,
     /// Those that are quantized, in production order.
     pub layers: Vec<Layer>,
-}
-
-/// An input that a pass looks at.
-#[derive(Debug)]
-pub(super) struct Tapped {
-    /// The linears that get it.
-    pub parts: Vec<Part>,
-    /// Module of the first, for messages.
-    pub module: String,
-    /// What is kept of it.
-    pub stats: InputStats,
-}
-
-impl Tapped {
-    pub(super) fn new(input: &Input) -> Self {
-        Self {
-            parts: input.parts.clone(),
-            module: input.module.clone(),
-            stats: InputStats::new(input.width),
-        }
-    }
 }
 
 /// A scaling at one place of a block.
@@ -58,6 +37,9 @@ pub(super) fn quantized(plan: &Plan, index: usize) -> Vec<Input> {
 
 /// The inputs that calibration looks at: those of linears to quantize or to scale.
 pub(super) fn wanted(plan: &Plan, index: usize) -> Vec<Input> {
+    if !plan.sees_inputs {
+        return Vec::new();
+    }
     let scalings = scalings(plan, index);
     let scaled = |i: &Input| scalings.iter().any(|s| i.parts.contains(first_consumer(s)));
     let mut all = all(plan, index);
@@ -151,6 +133,7 @@ pub(super) fn work(plan: &Plan, index: usize) -> u64 {
     } else {
         0
     };
-    let passes = 1 + again as u64 + u64::from(index + 1 < plan.model.layers);
+    let looks = u64::from(!all.is_empty());
+    let passes = looks + again as u64 + u64::from(plan.runs_quantized(index));
     passes * pace::pass_work(plan, index, tokens) + all.iter().map(hessian).sum::<u64>() + rounding
 }

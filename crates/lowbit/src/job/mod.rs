@@ -11,8 +11,9 @@
 //! With `targetBpw` the job is a survey instead (`survey/`): it writes nothing, and its report holds
 //! the options that a quantization within that budget should have.
 
-mod ask;
+pub(crate) mod ask;
 mod block;
+mod cache;
 mod changes;
 mod choose;
 mod copy;
@@ -26,11 +27,12 @@ mod inputs;
 mod joint;
 pub(crate) mod journal;
 mod material;
-pub(crate) mod nearest;
+mod nearest;
 mod outputs;
 pub(crate) mod pace;
 mod passes;
 pub mod plan;
+mod plan_parts;
 pub mod recipe;
 pub mod report;
 pub mod request;
@@ -43,26 +45,31 @@ mod served;
 mod shared;
 pub(crate) mod sink;
 pub mod size;
+pub(crate) mod stacked;
 pub(crate) mod step;
 mod subject;
 mod survey;
+mod tapped;
 #[cfg(test)]
 pub(crate) mod tests;
 mod transforms;
 mod warn;
 
+pub(crate) use ask::Expected;
 pub use ask::{Ask, Progress};
 pub use plan::Plan;
 pub use request::Request;
 
 use crate::cpu::Cpu;
 use crate::error::{Code, Error, Result};
+use crate::model::accelerator::Accelerator;
 use files::Files;
 use identity::Identity;
 use journal::Activations;
 use report::Outcomes;
 use seal::{Seal, Verify};
 use std::collections::VecDeque;
+use std::sync::Arc;
 use step::{Counter, Step, Unit, World};
 use survey::Survey;
 
@@ -90,7 +97,8 @@ pub struct Job {
     outcomes: Outcomes,
     progress: Counter,
     survey: Survey,
-    asked: Vec<u64>,
+    asked: Expected,
+    accelerator: Option<Arc<dyn Accelerator>>,
 }
 
 impl Job {
@@ -99,8 +107,17 @@ impl Job {
     /// `tokens` are the calibration samples one after another. Errors are those of `Plan::new`,
     /// and `dataset`, `resume-mismatch` (naming what differs) and `resume-corrupt`.
     pub fn open(request: &Request, tokens: Vec<u32>) -> Result<Self> {
-        let mut plan = Plan::new(request)?;
-        check_tokens(&plan, &tokens)?;
+        Self::open_on(request, tokens, None)
+    }
+
+    /// The same with block passes and second moments on an accelerator.
+    pub fn open_on(
+        request: &Request,
+        tokens: Vec<u32>,
+        accelerator: Option<Arc<dyn Accelerator>>,
+    ) -> Result<Self> {
+        let mut plan = Plan::on(request, accelerator.as_deref().map(|a| a.adapter()))?;
+        warn::check_tokens(&plan, &tokens)?;
         plan.identity = plan.identity.with_tokens(&tokens);
         plan.warnings.extend(warn::of_tokens(&plan, &tokens)?);
         let steps = Step::list(&plan);
@@ -136,7 +153,8 @@ impl Job {
                 total,
             },
             survey: Survey::default(),
-            asked: Vec::new(),
+            asked: Expected::default(),
+            accelerator: accelerator.filter(|_| plan.device.is_some()),
             plan,
             tokens,
             steps,
@@ -154,14 +172,9 @@ impl Job {
     /// `file-changed` when an answer is not as long as what was asked for.
     pub fn poll(&mut self, cpu: &Cpu, answer: Vec<Vec<u8>>) -> Result<Ask> {
         self.plan.identity.check_isa(cpu.isa)?;
-        let lengths: Vec<_> = answer.iter().map(|a| a.len() as u64).collect();
-        if lengths != self.asked {
-            let what = format!("asked for {:?} bytes, got {lengths:?}", self.asked);
-            return Err(Error::new(Code::FileChanged, what)
-                .remedy("leave source and output alone while the job runs"));
-        }
-        let ask = self.advance(cpu, answer)?;
-        self.asked = self.lengths(&ask)?;
+        self.asked.check(&answer)?;
+        let ask = self.advance(cpu, answer).map_err(warn::resumable)?;
+        self.asked = Expected::of(&ask, |t| self.plan.tensor_bytes(t))?;
         Ok(ask)
     }
 
@@ -171,6 +184,7 @@ impl Job {
             let answer = answer.take().unwrap_or_default();
             let mut world = World {
                 cpu,
+                accelerator: self.accelerator.as_deref(),
                 plan: &self.plan,
                 tokens: &self.tokens,
                 progress: &mut self.progress,
@@ -238,17 +252,6 @@ impl Job {
             None => Phase::Seal(Seal::default()),
         };
     }
-
-    /// How long the buffers of the answer must be.
-    fn lengths(&self, ask: &Ask) -> Result<Vec<u64>> {
-        match ask {
-            Ask::Read { tensors } => tensors.iter().map(|t| self.plan.tensor_bytes(t)).collect(),
-            Ask::ReadRange { len, .. }
-            | Ask::ReadScratch { len, .. }
-            | Ask::ReadOutput { len, .. } => Ok(vec![*len]),
-            _ => Ok(Vec::new()),
-        }
-    }
 }
 
 /// What a job asks for first; a survey writes nothing.
@@ -273,25 +276,4 @@ pub(crate) fn opening(files: &Files, new: Option<&Identity>) -> VecDeque<Ask> {
         bytes: f.header.clone(),
     });
     line.into_iter().chain(headers).collect()
-}
-
-fn check_tokens(plan: &Plan, tokens: &[u32]) -> Result<()> {
-    let Some(set) = plan.calibration else {
-        return Ok(());
-    };
-    let wanted = set.samples * set.length;
-    if tokens.len() != wanted {
-        let what = format!("{} calibration tokens, announced {wanted}", tokens.len());
-        return Err(Error::new(Code::Dataset, what));
-    }
-    let vocabulary = plan.model.vocabulary;
-    match tokens.iter().position(|t| *t as usize >= vocabulary) {
-        Some(i) => {
-            let what = format!("token {i} of the calibration set is {}", tokens[i]);
-            Err(Error::new(Code::Dataset, what).remedy(format!(
-                "the vocabulary has {vocabulary} pieces: use the model's own tokenizer"
-            )))
-        }
-        None => Ok(()),
-    }
 }

@@ -14,6 +14,9 @@ pub(crate) const PIECE_BYTES: u64 = 16 << 20;
 const CHUNK_BYTES: usize = 16 << 20;
 /// Multiply-adds that one pass over a block should take at most.
 const PASS_WORK: u64 = 1 << 33;
+/// The same on an accelerator, which needs more at once to be busy: a tenth of a second at about a
+/// teraflop.
+const PASS_WORK_DEVICE: u64 = 1 << 36;
 /// Whole samples that a thread takes one after another, at most: their inputs are held.
 const SAMPLES_PER_THREAD: usize = 4;
 /// Tokens of a pass, at least: below this, weights are read more than used.
@@ -43,7 +46,11 @@ pub(super) fn tokens_per_pass(plan: &Plan, block: usize) -> usize {
         // Its tokens see their whole text.
         return length;
     }
-    let fit = ((PASS_WORK / weights) as usize).max(PASS_TOKENS);
+    let work = match plan.device {
+        Some(_) => PASS_WORK_DEVICE,
+        None => PASS_WORK,
+    };
+    let fit = ((work / weights) as usize).max(PASS_TOKENS);
     // A power of two, so that kernels see whole tiles.
     (1usize << fit.ilog2()).min(length)
 }

@@ -5,15 +5,18 @@
 //!                                                        └─► taps: statistics of inputs
 //! ```
 
-use super::inputs::Tapped;
+use super::cache::Observed;
+use super::finite::require_finite;
 use super::journal::{Activations, corrupt};
 use super::plan::Plan;
 use super::samples::{self, Lane, Wanted};
 use super::step::World;
+use super::tapped::Tapped;
 use super::{Ask, pace};
 use crate::error::{Code, Error, Result};
 use crate::kernels::matmul::Weight;
 use crate::model::Block;
+use crate::model::accelerator::{Machine, Products};
 use crate::model::forward::{LayerCache, Scratch, Watch, watch_block};
 use crate::model::ops::Part;
 use sha2::{Digest, Sha256};
@@ -41,33 +44,36 @@ pub(super) struct Passes {
     asked: bool,
     cache: LayerCache,
     scratch: Scratch,
+    /// The block's matrices on an accelerator, if there is one.
+    products: Option<Box<dyn Products>>,
     /// For samples that pass side by side; made when first needed.
     lanes: Vec<Lane>,
     /// What an earlier run vouched for, and the hash of what was read so far.
     expected: Option<(Activations, Sha256)>,
     written: (u64, Sha256),
+    /// The largest keys and values, when scales of the cache are asked for.
+    observed: Option<Observed>,
 }
 
 impl Passes {
-    /// Writes the outputs, and shows the inputs of linears to taps if there are some.
+    /// Writes the outputs, which nobody needs after the last block, and looks at keys and values.
     pub(super) fn forward(plan: &Plan, block: usize) -> Self {
-        Self::new(plan, block, None)
+        let last = plan.kv_cache.is_some() && block + 1 == plan.model.layers;
+        Self {
+            observed: Observed::new(plan, block),
+            stage: "forward",
+            writes: !last,
+            ..Self::calibrate(plan, block, last.then_some(Part::O))
+        }
     }
 
     /// Shows the inputs of linears to taps; ends with the one whose first part is `until`.
-    pub(super) fn calibrate(plan: &Plan, block: usize, until: Part) -> Self {
-        Self::new(plan, block, Some(until))
-    }
-
-    fn new(plan: &Plan, block: usize, until: Option<Part>) -> Self {
+    pub(super) fn calibrate(plan: &Plan, block: usize, until: Option<Part>) -> Self {
         Self {
             block,
-            stage: if until.is_none() {
-                "forward"
-            } else {
-                "calibrate"
-            },
-            writes: until.is_none(),
+            stage: "calibrate",
+            writes: false,
+            observed: None,
             until,
             first: 0,
             next: 0,
@@ -75,6 +81,7 @@ impl Passes {
             asked: false,
             cache: LayerCache::default(),
             scratch: Scratch::new(&plan.model),
+            products: None,
             lanes: Vec::new(),
             expected: None,
             written: (0, Sha256::new()),
@@ -127,6 +134,11 @@ impl Passes {
         }))
     }
 
+    /// What was seen of keys and values.
+    pub(super) fn take_observed(&mut self) -> Option<Observed> {
+        self.observed.take()
+    }
+
     /// What was written, for the journal.
     pub(super) fn written(self) -> Option<Activations> {
         self.writes.then(|| Activations {
@@ -152,11 +164,15 @@ impl Passes {
         taps: &mut [Tapped],
     ) -> Result<()> {
         let (plan, cpu, hidden) = (world.plan, world.cpu, world.plan.model.hidden);
+        let accelerator = world.accelerator;
+        if let (None, Some(accelerator)) = (&self.products, accelerator) {
+            self.products = Some(accelerator.block()?);
+        }
         let token = self.next % length;
         let tokens = pace::tokens_per_pass(plan, self.block).min(length - token);
         let samples = (self.chunk.len() / hidden - self.next) / length;
         let count = samples.min(pace::samples_at_once(plan, self.block, cpu.threads()));
-        if tokens == length && count > 1 {
+        if tokens == length && count > 1 && accelerator.is_none() {
             return self.run_samples(world, count, block, taps);
         }
         if token == 0 {
@@ -168,7 +184,7 @@ impl Passes {
             let first = parts.first();
             if let Some(tapped) = taps.iter_mut().find(|t| t.parts.first() == first) {
                 require_finite(x, tapped, sample, token)?;
-                tapped.stats.add(cpu, x);
+                tapped.add(cpu, accelerator, x)?;
             }
             Ok(())
         };
@@ -177,10 +193,15 @@ impl Passes {
             all_experts: plan.all_experts,
             until: self.until,
         };
-        let watch = (!idle).then_some(watch);
+        let watch = (!idle || self.until.is_some()).then_some(watch);
         let piece = &mut self.chunk[self.next * hidden..(self.next + tokens) * hidden];
         let cache = &mut self.cache;
-        watch_block(cpu, &mut self.scratch, block, cache, piece, watch)?;
+        let products = self.products.as_deref();
+        let machine = Machine { cpu, products };
+        watch_block(machine, &mut self.scratch, block, cache, piece, watch)?;
+        if let Some(observed) = &mut self.observed {
+            observed.see(cache, sample, token)?;
+        }
         self.advance(world, tokens, taps);
         Ok(())
     }
@@ -207,7 +228,10 @@ impl Passes {
         for (i, lane) in self.lanes.iter().enumerate() {
             for (tap, x) in lane.inputs() {
                 require_finite(x, &taps[tap], sample + i, 0)?;
-                taps[tap].stats.add(cpu, x);
+                taps[tap].add(cpu, None, x)?;
+            }
+            if let Some(observed) = &mut self.observed {
+                observed.see(&lane.cache, sample + i, 0)?;
             }
         }
         self.advance(world, count * length, taps);
@@ -249,33 +273,6 @@ impl Passes {
 
 fn no_calibration() -> Error {
     Error::new(Code::Internal, "a pass without a calibration set")
-}
-
-/// `nonfinite-activation` naming layer, sample and token.
-fn require_finite(x: &[f32], tapped: &Tapped, sample: usize, first: usize) -> Result<()> {
-    let Some(i) = first_nonfinite(x) else {
-        return Ok(());
-    };
-    let width = tapped.stats.hessian.width();
-    let token = first + i / width;
-    let what = format!(
-        "an input is {} at sample {sample}, token {token}, channel {}",
-        x[i],
-        i % width
-    );
-    Err(Error::new(Code::NonfiniteActivation, what)
-        .at(format!("layer {:?}", tapped.module))
-        .remedy("leave that sample out, or ignore the layers before it"))
-}
-
-/// Index of the first value that is NaN or infinite.
-pub(super) fn first_nonfinite(x: &[f32]) -> Option<usize> {
-    // Without early exit the scan vectorizes.
-    let largest = x
-        .iter()
-        .fold(0, |m: u32, v| m.max(v.to_bits() & 0x7fff_ffff));
-    let all_finite = largest < f32::INFINITY.to_bits();
-    (!all_finite).then(|| x.iter().position(|v| !v.is_finite()))?
 }
 
 /// Little-endian bytes of floats.

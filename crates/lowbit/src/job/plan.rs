@@ -3,6 +3,7 @@
 //! The name, type, shape and place of every output tensor are fixed here, so that headers are
 //! written first and a layer that falls back to a simpler method changes no offset.
 
+use super::cache;
 use super::changes::Changes;
 use super::choose;
 use super::files::{Files, Place};
@@ -10,6 +11,7 @@ use super::finite::Nonfinite;
 use super::identity::Identity;
 use super::important::{self, Important};
 use super::outputs::{self, Outputs};
+use super::plan_parts::{by_name, instruction_set, rotation_of};
 use super::request::{Calibration, Options, Request};
 use super::rest::Rotated;
 use super::size::{self, Sizes};
@@ -17,9 +19,10 @@ use super::subject::{self, Subject};
 use super::survey::Budget;
 use super::warn;
 use crate::container::safetensors::Planned;
-use crate::cpu::Isa;
 use crate::error::{Code, Error, Result};
+use crate::kv_cache::{self, KvCache};
 use crate::layout::{self, Layout};
+use crate::model::accelerator::Adapter;
 use crate::model::config::Config;
 use crate::model::head::Head;
 use crate::model::load::TensorInfo;
@@ -61,7 +64,11 @@ pub struct Plan {
     pub warnings: Vec<String>,
     /// What a resumed run must agree on.
     pub identity: Identity,
-    /// Calibration set, when the method needs one.
+    /// The accelerator that block passes and second moments run on; none for the CPU.
+    pub device: Option<Adapter>,
+    /// How engines are to keep keys and values, if scales for that are asked for.
+    pub kv_cache: Option<KvCache>,
+    /// Calibration set, when something needs one.
     pub calibration: Option<Calibration>,
     /// Every source tensor by name.
     pub(super) source: BTreeMap<String, TensorInfo>,
@@ -82,6 +89,8 @@ pub struct Plan {
     pub(super) rotation: Option<Rotation>,
     pub(super) nonfinite: Nonfinite,
     pub(super) strict: bool,
+    /// Whether calibration looks at the inputs of linears.
+    pub(super) sees_inputs: bool,
     pub(super) true_sequential: bool,
     pub(super) all_experts: bool,
     pub(super) options: RoundOptions,
@@ -90,38 +99,44 @@ pub struct Plan {
 impl Plan {
     /// Checks a request; every error that the user can make surfaces here.
     pub fn new(request: &Request) -> Result<Self> {
+        Self::on(request, None)
+    }
+
+    /// The same for calibration on an accelerator.
+    pub fn on(request: &Request, adapter: Option<&Adapter>) -> Result<Self> {
         let source = request.source()?;
         choose::refuse_quantized(&request.config)?;
         let Subject { model, head, used } = Subject::of(&source)?;
         let by_name = by_name(&source.tensors)?;
         let effective = request.effective();
         let round_options = choose::round_options(&effective)?;
+        let kv_cache = cache::chosen(&effective, &model)?;
         let (layers, ignored) = choose::layers(&model, &effective, &by_name)?;
         let modules: Vec<_> = layers.iter().map(|l| l.linear.module.as_str()).collect();
         let mut changes = Changes::new(&effective, &modules)?;
         let budget = Budget::new(&effective, &layers)?;
-        if model.guess.is_none() {
-            choose::refuse_headless(head, &changes, budget.is_some())?;
-        }
-        let observer = round_options.observer;
-        let important = important::read(request, &model, &layers, (&changes, observer))?;
-        let unseen = important.is_empty().then_some(observer);
-        let mut needed_by = choose::needs_calibration(&layers, &changes, unseen);
+        choose::refuse_headless((&model, head), &changes, budget.is_some())?;
+        let seen = (&changes, round_options.observer);
+        let (important, mut needed_by) = important::read(request, &model, &layers, seen)?;
         if let Some(budget) = &budget {
             choose::check_candidates(&layers, &effective, |l| budget.schemes(l))?;
             // Schemes are compared on the model as it is.
             changes = Changes::default();
             needed_by = Some("targetBpw".into());
         }
+        let sees_inputs = needed_by.is_some();
+        let needed_by = needed_by.or_else(|| kv_cache.map(|c| c.to_string()));
         subject::refuse_guessed(&model, &changes, needed_by.as_deref())?;
         let calibration = choose::calibration(needed_by, request.calibration, &model)?;
-        // Data-free rounding alone gives the same bytes on every host.
-        let isa = Some(isa_of(request)?).filter(|_| calibration.is_some() || changes.widen());
+        let isa = instruction_set(request, calibration.is_some() || changes.widen())?;
+        // Nothing else runs there.
+        let device = adapter.filter(|_| calibration.is_some()).cloned();
         let rotation = rotation_of(&changes, &model, effective.seed)?;
         let outputs = Outputs::new(&model, &source.tensors, &layers, &changes, head);
-        let mut plan = Self {
-            identity: Identity::new(request, isa, calibration),
+        let plan = Self {
+            identity: Identity::new(request, isa, device.as_ref(), calibration),
             important,
+            device,
             options: round_options,
             files: Files::default(),
             config: Value::Null,
@@ -134,6 +149,8 @@ impl Plan {
             layout: layout::find(&effective.format)?,
             nonfinite: Nonfinite::parse(effective.allow_nonfinite.as_deref())?,
             strict: effective.strict,
+            kv_cache,
+            sees_inputs,
             true_sequential: effective.true_sequential,
             all_experts: effective.all_experts,
             copies: outputs.copies,
@@ -148,11 +165,17 @@ impl Plan {
             rotation,
             effective,
         };
-        plan.lay_out(request.max_shard_bytes.unwrap_or(SHARD_BYTES))?;
-        plan.config = plan.output_config(&request.config);
-        plan.sizes = size::of(&plan, request.threads.unwrap_or(1))?;
-        plan.warnings = warn::of(&plan)?;
-        Ok(plan)
+        plan.complete(request, adapter)
+    }
+
+    /// Adds what follows from the rest: files, config, sizes, warnings.
+    fn complete(mut self, request: &Request, adapter: Option<&Adapter>) -> Result<Self> {
+        self.lay_out(request.max_shard_bytes.unwrap_or(SHARD_BYTES))?;
+        self.config = self.output_config(&request.config);
+        self.sizes = size::of(&self, request.threads.unwrap_or(1))?;
+        self.warnings = warn::of(&self)?;
+        self.warnings.extend(warn::of_device(&self, adapter));
+        Ok(self)
     }
 
     /// The layers of one block.
@@ -183,6 +206,13 @@ impl Plan {
     /// Whether linears are read, rounded and written by themselves, some rows at a time.
     pub(super) fn streams(&self) -> bool {
         self.calibration.is_none() && !self.changes.widen() && self.budget.is_none()
+    }
+
+    /// Whether a pass goes through a block after its linears are rounded: for what comes after it, or
+    /// for scales of its cache.
+    pub(super) fn runs_quantized(&self, block: usize) -> bool {
+        let next = block + 1 < self.model.layers;
+        self.calibration.is_some() && (next || self.kv_cache.is_some())
     }
 
     /// Type and shape of a source tensor, which the plan has found to exist.
@@ -224,6 +254,9 @@ impl Plan {
             for layer in self.layers_of(unit) {
                 tensors.extend(self.outputs_of(layer));
             }
+            if unit < self.model.layers {
+                tensors.extend(cache::planned(self, unit));
+            }
             let rewritten = self.rewritten.get(unit).into_iter().flatten();
             for name in rewritten.chain(copies) {
                 tensors.push(plain(self.tensor(name)?, name));
@@ -246,7 +279,10 @@ impl Plan {
         let assignment: Vec<_> = self.layers.iter().map(named).collect();
         let mut config = source.clone();
         let by_index = self.layers.iter().any(|l| self.is_by_index(l));
-        let own = self.layout.config(&assignment, &self.ignored, by_index);
+        let mut own = self.layout.config(&assignment, &self.ignored, by_index);
+        if let Some(cache) = self.kv_cache {
+            own[kv_cache::KEY] = cache.to_config();
+        }
         config["quantization_config"] = own;
         if self.rotated.iter().any(|t| t.head) {
             // The head is a tensor of its own now.
@@ -254,24 +290,4 @@ impl Plan {
         }
         config
     }
-}
-
-fn isa_of(request: &Request) -> Result<Isa> {
-    let named = request.isa.as_deref();
-    named.map_or(Ok(Isa::detect()), Isa::parse)
-}
-
-fn rotation_of(changes: &Changes, model: &Config, seed: u64) -> Result<Option<Rotation>> {
-    let rotate = changes.rotate.as_ref();
-    rotate.map(|r| Rotation::new(model, r, seed)).transpose()
-}
-
-/// Every tensor by its name; `duplicate-key` when one is listed twice.
-fn by_name(tensors: &[TensorInfo]) -> Result<BTreeMap<String, TensorInfo>> {
-    let named = tensors.iter().map(|t| (t.name.clone(), t.clone()));
-    let by_name: BTreeMap<_, _> = named.collect();
-    if by_name.len() != tensors.len() {
-        return Err(Error::new(Code::DuplicateKey, "a tensor is listed twice"));
-    }
-    Ok(by_name)
 }

@@ -5,7 +5,6 @@
 //! E[x²] ─────────────┴─► Wanda ─────► RTN, HQQ
 //! ```
 
-use super::inputs::Tapped;
 use super::joint::Joint;
 use super::material::Material;
 use super::pace;
@@ -13,6 +12,7 @@ use super::plan::{Layer, Plan};
 use super::report::LayerReport;
 use super::running::{Running, run_time_inputs, sparsity};
 use super::step::World;
+use super::tapped::Tapped;
 use crate::error::{Code, Error, Result};
 use crate::matrix::QuantizedMatrix;
 use crate::round::factor::{Factor, Factored, Factoring};

@@ -1,9 +1,9 @@
 //! What a quantization will take and leave: bits, bytes, memory.
 
 use super::inputs;
-use super::nearest::cuts;
 use super::pace::{self, PIECE_BYTES};
 use super::plan::{Layer, Plan};
+use super::stacked::cuts;
 use crate::error::Result;
 use crate::model::weights;
 use crate::tensor::checked_bytes;
@@ -20,6 +20,8 @@ pub struct Sizes {
     pub memory_peak_bytes: u64,
     /// The same by stage; the largest is the peak.
     pub memory_stages: Vec<(&'static str, u64)>,
+    /// Memory of the accelerator that calibration takes at most, without its driver's own.
+    pub device_bytes: u64,
     /// Disk that activations take while the job runs.
     pub scratch_bytes: u64,
     /// Length of all output files.
@@ -43,6 +45,10 @@ pub(super) fn of(plan: &Plan, threads: usize) -> Result<Sizes> {
         model_bits_per_weight: 8.0 * plan.files.data_bytes() as f64 / parameters.max(1) as f64,
         memory_peak_bytes: stages.iter().map(|(_, bytes)| *bytes).max().unwrap_or(0),
         memory_stages: stages,
+        device_bytes: match plan.device {
+            Some(_) => device_bytes(plan)?,
+            None => 0,
+        },
         scratch_bytes: 2 * 4 * tokens * plan.model.hidden as u64,
         output_bytes,
     })
@@ -74,7 +80,7 @@ fn memory_stages(plan: &Plan, threads: u64) -> Result<Vec<(&'static str, u64)>> 
     for block in 0..plan.model.layers {
         if plan.streams() {
             // Source rows, the same widened, and the matrix in codes and once more encoded.
-            let bytes = |l: &Layer| weights_of(l) * if cuts(l) { 2 } else { 6 };
+            let bytes = |l: &Layer| weights_of(l) * if cuts(&l.scheme) { 2 } else { 6 };
             let largest = plan.layers_of(block).map(bytes).max();
             add("quantize", largest.unwrap_or(0) + 3 * PIECE_BYTES);
             continue;
@@ -102,6 +108,22 @@ fn memory_stages(plan: &Plan, threads: u64) -> Result<Vec<(&'static str, u64)>> 
         );
     }
     Ok(stages)
+}
+
+/// A block's matrices, as stored with second moments or as floats once they are quantized, with the
+/// activations of a pass and as much to read them back.
+fn device_bytes(plan: &Plan) -> Result<u64> {
+    let mut most = 0;
+    for block in 0..plan.model.layers {
+        let held = Held::of(plan, block)?;
+        let wanted = inputs::wanted(plan, block);
+        let sums = wanted.iter().map(|i| i.width.next_multiple_of(64) as u64);
+        let moments: u64 = sums.map(|n| 4 * n * n).sum();
+        let quantized = 4 * pace::block_weights(plan, block);
+        let matrices = (held.weights + moments).max(quantized);
+        most = most.max(matrices + 2 * held.activations);
+    }
+    Ok(most)
 }
 
 /// A chunk of activations as bytes and as floats.

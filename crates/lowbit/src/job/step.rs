@@ -12,10 +12,13 @@ use super::survey::{Probe, Survey, Verdict};
 use super::{Ask, Progress};
 use crate::cpu::Cpu;
 use crate::error::Result;
+use crate::model::accelerator::Accelerator;
 
 /// What a poll works with.
 pub(super) struct World<'a> {
     pub(super) cpu: &'a Cpu,
+    /// Takes products and second moments, if there is one.
+    pub(super) accelerator: Option<&'a dyn Accelerator>,
     pub(super) plan: &'a Plan,
     pub(super) tokens: &'a [u32],
     pub(super) progress: &'a mut Counter,
@@ -42,6 +45,7 @@ impl Counter {
         Ask::Work(Progress {
             stage: self.stage,
             layer: self.layer,
+            device: None,
             done: pace::units(self.done),
             total: pace::units(self.total),
         })
@@ -59,7 +63,12 @@ impl World<'_> {
     }
 
     pub(super) fn report(&self) -> Ask {
-        self.progress.report()
+        let mut ask = self.progress.report();
+        if let (Ask::Work(progress), Some(_)) = (&mut ask, self.accelerator) {
+            let passes = ["calibrate", "forward"].contains(&progress.stage);
+            progress.device = passes.then_some("gpu");
+        }
+        ask
     }
 }
 

@@ -1,11 +1,12 @@
 //! The scalings of one block, one place after the other, each on what the ones before it left.
 
-use super::inputs::{self, PlannedScaling, Tapped, first_consumer};
+use super::inputs::{self, PlannedScaling, first_consumer};
 use super::material::Material;
 use super::plan::{Layer, Plan};
 use super::recipe::Transform;
 use super::report::TransformReport;
 use super::step::World;
+use super::tapped::Tapped;
 use crate::error::{Code, Error, Result};
 use crate::model::Slotted;
 use crate::model::ops::Part;

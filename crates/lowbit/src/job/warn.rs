@@ -3,6 +3,7 @@
 use super::plan::Plan;
 use super::{served, subject};
 use crate::error::{Code, Error, Result};
+use crate::model::accelerator::Adapter;
 
 /// Warnings that the plan alone gives; `dataset` instead when the run is strict and the
 /// calibration set is too small.
@@ -13,6 +14,9 @@ pub(super) fn of(plan: &Plan) -> Result<Vec<String>> {
     warnings.splice(0..0, guessed);
     warnings.extend(torn(plan));
     warnings.extend(tensor_parallel(plan));
+    let ordered = plan.layers.iter().any(|l| plan.is_by_index(l));
+    let caveat = plan.layout.order_caveat().filter(|_| ordered);
+    warnings.extend(caveat.map(str::to_owned));
     Ok(warnings)
 }
 
@@ -34,8 +38,55 @@ pub(super) fn of_tokens(plan: &Plan, tokens: &[u32]) -> Result<Vec<String>> {
     Ok(warnings)
 }
 
-fn small_set(plan: &Plan) -> Vec<String> {
+/// `dataset` when the calibration tokens are not those that the plan was made for.
+pub(super) fn check_tokens(plan: &Plan, tokens: &[u32]) -> Result<()> {
     let Some(set) = plan.calibration else {
+        return Ok(());
+    };
+    let wanted = set.samples * set.length;
+    if tokens.len() != wanted {
+        let what = format!("{} calibration tokens, announced {wanted}", tokens.len());
+        return Err(Error::new(Code::Dataset, what));
+    }
+    let vocabulary = plan.model.vocabulary;
+    match tokens.iter().position(|t| *t as usize >= vocabulary) {
+        Some(i) => {
+            let what = format!("token {i} of the calibration set is {}", tokens[i]);
+            Err(Error::new(Code::Dataset, what).remedy(format!(
+                "the vocabulary has {vocabulary} pieces: use the model's own tokenizer"
+            )))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Warnings about where calibration runs.
+pub(super) fn of_device(plan: &Plan, asked: Option<&Adapter>) -> Option<String> {
+    let adapter = asked?;
+    if plan.device.is_none() {
+        return Some("device gpu does nothing here: only calibration runs there".into());
+    }
+    adapter.software.then(|| {
+        format!(
+            "{} is a program, not a chip: device cpu is faster",
+            adapter.name
+        )
+    })
+}
+
+/// What to do when an accelerator fails: everything in the journal stays as it is.
+pub(super) fn resumable(error: Error) -> Error {
+    match error.code {
+        Code::DeviceLost | Code::OutOfMemory => error.remedy(
+            "give the same command again to go on from the last block, or start over with --fresh \
+             --device cpu",
+        ),
+        _ => error,
+    }
+}
+
+fn small_set(plan: &Plan) -> Vec<String> {
+    let Some(set) = plan.calibration.filter(|_| plan.sees_inputs) else {
         return Vec::new();
     };
     let tokens = set.samples * set.length;

@@ -6,8 +6,11 @@ pub mod add;
 pub mod attention;
 pub mod gather;
 pub mod gelu_mul;
+#[cfg(all(feature = "gpu", not(target_arch = "wasm32")))]
+pub mod gram;
 pub mod layer_norm;
 pub mod matmul;
+mod norm;
 pub mod rms_norm;
 pub mod rope;
 pub mod silu_mul;

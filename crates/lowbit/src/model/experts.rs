@@ -8,12 +8,12 @@
 //! on threads. A calibration pass may show every expert every token; what is added up stays the
 //! routed part.
 
+use super::accelerator::{Machine, Output};
 use super::config::Experts;
 use super::ops::Part;
 use super::routing::{Route, routes};
 use super::watch::Watch;
 use super::{Block, rows};
-use crate::cpu::Cpu;
 use crate::error::Result;
 use crate::kernels::matmul::{Weight, matmul};
 use crate::kernels::silu_mul::silu_mul;
@@ -31,7 +31,7 @@ pub(super) struct ExpertBuffers {
 /// What the experts read.
 #[derive(Clone, Copy)]
 pub(super) struct Mixture<'a> {
-    pub(super) cpu: &'a Cpu,
+    pub(super) machine: Machine<'a>,
     pub(super) block: &'a Block<Weight>,
     pub(super) experts: Experts,
     /// `[tokens, width]`.
@@ -65,7 +65,8 @@ impl Mixture<'_> {
             &mut buffers.logits,
             self.x.len() / self.width * router.rows(),
         );
-        matmul(self.cpu, self.x, router, &mut buffers.logits);
+        // Routes are the CPU's wherever products are done.
+        matmul(self.machine.cpu, self.x, router, &mut buffers.logits);
         let routes = routes(&buffers.logits, &self.experts, correction);
         for expert in 0..self.experts.count {
             let first = routes.partition_point(|r| r.expert < expert);
@@ -100,15 +101,15 @@ impl Mixture<'_> {
         {
             return Ok(false);
         }
-        self.product(gate, &buffers.gathered, &mut buffers.gate);
-        self.product(up, &buffers.gathered, &mut buffers.up);
-        silu_mul(self.cpu, &mut buffers.gate, &buffers.up);
+        let to = [&mut buffers.gate, &mut buffers.up];
+        self.products([gate, up], &buffers.gathered, to)?;
+        silu_mul(self.machine.cpu, &mut buffers.gate, &buffers.up);
         if let Some(watch) = watch
             && !watch.show(&[down], &buffers.gate)?
         {
             return Ok(false);
         }
-        self.product(down, &buffers.gate, &mut buffers.out);
+        self.products([down], &buffers.gate, [&mut buffers.out])?;
         scatter(&buffers.out, self.width, mine, y);
         Ok(true)
     }
@@ -122,9 +123,9 @@ impl Mixture<'_> {
         watch: &mut Option<Watch<'_>>,
     ) -> Result<bool> {
         let [gate, up, down] = parts(expert);
-        self.product(gate, self.x, &mut buffers.gate);
-        self.product(up, self.x, &mut buffers.up);
-        silu_mul(self.cpu, &mut buffers.gate, &buffers.up);
+        let to = [&mut buffers.gate, &mut buffers.up];
+        self.products([gate, up], self.x, to)?;
+        silu_mul(self.machine.cpu, &mut buffers.gate, &buffers.up);
         if let Some(watch) = watch
             && !watch.show(&[down], &buffers.gate)?
         {
@@ -139,16 +140,35 @@ impl Mixture<'_> {
             mine,
             &mut buffers.gathered,
         );
-        self.product(down, &buffers.gathered, &mut buffers.out);
+        self.products([down], &buffers.gathered, [&mut buffers.out])?;
         scatter(&buffers.out, self.width, mine, y);
         Ok(true)
     }
 
-    fn product(self, part: Part, x: &[f32], to: &mut Vec<f32>) {
-        let (weight, bias) = self.block.matrix(part);
-        rows::resize(to, x.len() / weight.cols() * weight.rows());
-        matmul(self.cpu, x, weight, to);
-        rows::add_bias(to, bias);
+    /// Products of one input with several parts, biases included.
+    fn products<const N: usize>(
+        self,
+        parts: [Part; N],
+        x: &[f32],
+        mut to: [&mut Vec<f32>; N],
+    ) -> Result<()> {
+        for (part, to) in parts.iter().zip(&mut to) {
+            let weight = self.block.matrix(*part).0;
+            rows::resize(to, x.len() / weight.cols() * weight.rows());
+        }
+        let bound = parts.iter().zip(&mut to);
+        let mut bound: Vec<_> = bound
+            .map(|(part, to)| Output {
+                part: *part,
+                weight: self.block.matrix(*part).0,
+                y: to,
+            })
+            .collect();
+        self.machine.multiply(x, &mut bound)?;
+        for (part, to) in parts.iter().zip(to) {
+            rows::add_bias(to, self.block.matrix(*part).1);
+        }
+        Ok(())
     }
 }
 

@@ -1,11 +1,12 @@
 //! The CPU interpreter of a block's operations.
 
 use super::Block;
+use super::accelerator::{Machine, Products};
 pub use super::ends::{embed, embed_from, final_norm, logits};
 use super::experts::Mixture;
 use super::latent;
 use super::ops::{Op, Part, Slot};
-use super::rows::{add, add_bias};
+use super::rows::add;
 use super::scratch::index;
 pub use super::scratch::{LayerCache, Scratch};
 pub use super::watch::{Tap, Watch};
@@ -14,7 +15,7 @@ use crate::error::Result;
 use crate::kernels::activate::activate;
 use crate::kernels::attention::{Heads, Input, Rule, attention};
 use crate::kernels::gelu_mul::gelu_mul;
-use crate::kernels::matmul::{Weight, matmul};
+use crate::kernels::matmul::Weight;
 use crate::kernels::rms_norm::rms_norm;
 use crate::kernels::rope::rope;
 use crate::kernels::silu_mul::silu_mul;
@@ -39,17 +40,20 @@ pub fn run_block(
     watch_block(cpu, scratch, block, cache, hidden, watch)
 }
 
-/// `run_block` for calibration, which may want every expert to see every token, or to end early.
-pub fn watch_block(
-    cpu: &Cpu,
+/// `run_block` for calibration, which may want every expert to see every token, to end early, or to
+/// have its products on an accelerator.
+pub fn watch_block<'a>(
+    on: impl Into<Machine<'a>>,
     scratch: &mut Scratch,
     block: &Block<Weight>,
     cache: &mut LayerCache,
     hidden: &mut [f32],
     mut watch: Option<Watch<'_>>,
 ) -> Result<()> {
+    let Machine { cpu, products } = on.into();
     let mut pass = Pass {
         cpu,
+        products,
         scratch,
         block,
         cache,
@@ -65,6 +69,7 @@ pub fn watch_block(
 
 pub(super) struct Pass<'a> {
     pub(super) cpu: &'a Cpu,
+    pub(super) products: Option<&'a dyn Products>,
     pub(super) scratch: &'a mut Scratch,
     pub(super) block: &'a Block<Weight>,
     cache: &'a mut LayerCache,
@@ -126,35 +131,13 @@ impl Pass<'_> {
         rms_norm(self.cpu, self.write(to), weight, eps);
     }
 
-    fn linear(
-        &mut self,
-        from: Slot,
-        outputs: &[(Part, Slot)],
-        watch: &mut Option<Watch<'_>>,
-    ) -> Result<bool> {
-        if let Some(watch) = watch {
-            let parts: Vec<_> = outputs.iter().map(|(part, _)| *part).collect();
-            if !watch.show(&parts, self.read(from))? {
-                return Ok(false);
-            }
-        }
-        for (part, to) in outputs {
-            let (weight, bias) = self.block.matrix(*part);
-            let mut y = self.scratch.take(*to, self.tokens() * weight.rows());
-            matmul(self.cpu, self.read(from), weight, &mut y);
-            add_bias(&mut y, bias);
-            self.scratch.put(*to, y);
-        }
-        Ok(true)
-    }
-
     fn experts(&mut self, from: Slot, to: Slot, watch: &mut Option<Watch<'_>>) -> Result<bool> {
         let experts = self.scratch.experts;
         let experts = experts.expect("a config with this operation has experts");
         let mut y = self.scratch.take(to, self.hidden.len());
         let mut buffers = std::mem::take(&mut self.scratch.buffers);
         let mixture = Mixture {
-            cpu: self.cpu,
+            machine: self.machine(),
             block: self.block,
             experts,
             x: self.read(from),
@@ -239,8 +222,8 @@ impl Pass<'_> {
 
     fn attention(&mut self, window: Option<usize>) {
         let slots = &self.scratch.slots;
-        self.cache.keys.extend_from_slice(&slots[index(Slot::K)]);
-        self.cache.values.extend_from_slice(&slots[index(Slot::V)]);
+        let (keys, values) = (&slots[index(Slot::K)], &slots[index(Slot::V)]);
+        self.cache.append(keys, values);
         let len = self.read(Slot::Q).len();
         let mut attended = self.scratch.take(Slot::Attended, len);
         let input = Input {

@@ -1,8 +1,10 @@
 //! Architectures as data and the one forward pass that they share.
 
+pub mod accelerator;
 pub mod arch;
 mod archs;
 pub mod blocks;
+pub mod cached;
 pub mod config;
 mod dims;
 pub mod encoder;
@@ -13,8 +15,10 @@ pub mod forward;
 pub mod guess;
 pub mod head;
 mod item;
+pub mod joined;
 mod keys;
 mod latent;
+mod linear;
 pub mod load;
 pub mod ops;
 pub mod rotary;

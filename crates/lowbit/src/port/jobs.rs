@@ -1,5 +1,6 @@
 //! Quantizations and conversions: requests in, plans and asks out.
 
+use super::device::Gpus;
 use super::models::cpu;
 use super::parse::{self, from_value};
 use super::{Host, Polled};
@@ -9,7 +10,9 @@ use crate::error::{Code, Error, Result};
 use crate::job::plan::Plan;
 use crate::job::request::{Options, Request};
 use crate::job::{Ask, Job as CoreJob};
+use crate::model::accelerator::Accelerator;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 /// What `kind` says; a quantization unless it says otherwise.
 fn is_conversion(value: &Value) -> Result<bool> {
@@ -40,13 +43,31 @@ fn conversion(value: &Value) -> Result<convert::Request> {
     from_value("conversion", value)
 }
 
+/// Takes `device` out of a request: the GPU if that is what it names.
+///
+/// `auto` is the CPU: the bytes of calibrated methods depend on the device, and a request should
+/// mean the same everywhere.
+fn accelerator(host: Host, gpus: &Gpus, value: &mut Value) -> Result<Option<Arc<dyn Accelerator>>> {
+    let device = value.as_object_mut().and_then(|map| map.remove("device"));
+    match device.as_ref().map(Value::as_str) {
+        None | Some(Some("auto" | "cpu")) => Ok(None),
+        Some(Some("gpu")) => gpus.accelerator(host).map(Some),
+        Some(_) => {
+            let what = format!("unknown device {}", device.unwrap_or_default());
+            Err(Error::new(Code::Option, what).remedy("expected auto, cpu or gpu"))
+        }
+    }
+}
+
 /// Everything that can be said before a tensor is read.
-pub(super) fn plan(text: &str) -> Result<String> {
-    let value = parse::json("the request", text)?;
+pub(super) fn plan(host: Host, gpus: &Gpus, text: &str) -> Result<String> {
+    let mut value = parse::json("the request", text)?;
     let plan = if is_conversion(&value)? {
         convert::Plan::new(&conversion(&value)?)?.to_json()?
     } else {
-        Plan::new(&quantization(value)?)?.to_json()
+        let accelerator = accelerator(host, gpus, &mut value)?;
+        let adapter = accelerator.as_deref().map(|a| a.adapter());
+        Plan::on(&quantization(value)?, adapter)?.to_json()
     };
     Ok(plan.to_string())
 }
@@ -66,17 +87,18 @@ pub(super) struct Job {
 }
 
 impl Job {
-    pub(super) fn open(host: Host, text: &str, tokens: Vec<u32>) -> Result<Self> {
-        let value = parse::json("the request", text)?;
+    pub(super) fn open(host: Host, gpus: &Gpus, text: &str, tokens: Vec<u32>) -> Result<Self> {
+        let mut value = parse::json("the request", text)?;
         if is_conversion(&value)? {
             let request = conversion(&value)?;
             let cpu = cpu(host, request.threads, request.isa.as_deref())?;
             let work = Work::Convert(Box::new(Conversion::open(&request)?));
             return Ok(Self { work, cpu });
         }
+        let accelerator = accelerator(host, gpus, &mut value)?;
         let request = quantization(value)?;
         let cpu = cpu(host, request.threads, request.isa.as_deref())?;
-        let work = Work::Quantize(Box::new(CoreJob::open(&request, tokens)?));
+        let work = Work::Quantize(Box::new(CoreJob::open_on(&request, tokens, accelerator)?));
         Ok(Self { work, cpu })
     }
 
@@ -128,7 +150,8 @@ fn json_of(ask: Ask) -> (Value, Option<Vec<u8>>) {
         ),
         Ask::Journal { line } => plain(json!({"kind": "journal", "line": line})),
         Ask::Work(p) => plain(json!({
-            "kind": "work", "stage": p.stage, "layer": p.layer, "done": p.done, "total": p.total,
+            "kind": "work", "stage": p.stage, "layer": p.layer,
+            "device": p.device, "done": p.done, "total": p.total,
         })),
         Ask::Done { report } => {
             // The report is JSON already; only a bug could make it anything else.

@@ -15,6 +15,7 @@
     )
 )]
 
+mod caches;
 mod catalog;
 mod describe;
 mod device;
@@ -122,13 +123,13 @@ impl Port {
 
     /// Checks everything that can be checked before a tensor is read; the plan as JSON.
     pub fn plan(&self, request: &str) -> Result<String> {
-        guard::caught(|| jobs::plan(request))
+        guard::caught(|| jobs::plan(self.host, &self.gpus, request))
     }
 
     /// Opens a quantization job; `tokens` are the calibration samples one after another.
     pub fn job_open(&self, request: &str, tokens: Vec<u32>) -> Result<u32> {
         guard::caught(|| {
-            let job = Job::open(self.host, request, tokens)?;
+            let job = Job::open(self.host, &self.gpus, request, tokens)?;
             let handle = self.handle()?;
             self.jobs.put(handle, job);
             Ok(handle)

@@ -16,7 +16,7 @@ const TILE: usize = 2048;
 #[derive(Debug)]
 pub struct Hessian {
     n: usize,
-    /// Sums of the tile under way, `[n, n]`, lower triangle.
+    /// Sums of the tile under way, `[n, n]`, lower triangle; made when first needed.
     tile: Vec<f32>,
     in_tile: usize,
     /// Row i holds its first i + 1 entries.
@@ -29,7 +29,7 @@ impl Hessian {
     pub fn new(n: usize) -> Self {
         Self {
             n,
-            tile: vec![0.0; n * n],
+            tile: Vec::new(),
             in_tile: 0,
             sums: (0..n).map(|i| vec![0.0; i + 1]).collect(),
             tokens: 0,
@@ -58,9 +58,33 @@ impl Hessian {
         if self.in_tile > 0 && self.in_tile + tokens > TILE {
             self.flush(cpu);
         }
+        if self.tile.is_empty() {
+            self.tile = vec![0.0; self.n * self.n];
+        }
         gram(cpu, x, self.n, &mut self.tile);
         self.in_tile += tokens;
         self.tokens += tokens as u64;
+    }
+
+    /// Counts inputs whose sums come by [`Hessian::add_sums`].
+    pub fn count(&mut self, tokens: usize) {
+        self.tokens += tokens as u64;
+    }
+
+    /// Adds sums of a tile that were made elsewhere: rows from `first_row` on, `stride` floats apart,
+    /// as little-endian f32.
+    pub fn add_sums(&mut self, cpu: &Cpu, first_row: usize, stride: usize, bytes: &[u8]) {
+        let rows = bytes.len() / (4 * stride);
+        let parallel = rows * stride > 1 << 14;
+        let sums = &mut self.sums[first_row..first_row + rows];
+        cpu.run_chunks(sums, 16, parallel, |chunk, sums| {
+            let from = bytes.chunks_exact(4 * stride).skip(chunk * 16);
+            for (row, bytes) in sums.iter_mut().zip(from) {
+                for (sum, word) in row.iter_mut().zip(bytes.as_chunks::<4>().0) {
+                    *sum += f64::from(f32::from_le_bytes(*word));
+                }
+            }
+        });
     }
 
     /// Ends the last tile and frees its memory; nothing can be added afterwards.

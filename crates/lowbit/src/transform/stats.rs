@@ -52,8 +52,13 @@ impl InputStats {
     /// Adds inputs `[tokens, n]`, all finite. The sums depend on how inputs were cut into calls,
     /// never on threads.
     pub fn add(&mut self, cpu: &Cpu, x: &[f32]) {
-        let n = self.min.len();
         self.hessian.add(cpu, x);
+        self.add_ranges(cpu, x);
+    }
+
+    /// The same without second moments, for whoever sums those elsewhere.
+    pub fn add_ranges(&mut self, cpu: &Cpu, x: &[f32]) {
+        let n = self.min.len();
         let mut seen = vec![UNSEEN; n.div_ceil(COLUMNS)];
         cpu.run_chunks(&mut seen, 1, x.len() > 1 << 14, |chunk, seen| {
             let (from, to) = (chunk * COLUMNS, n.min((chunk + 1) * COLUMNS));

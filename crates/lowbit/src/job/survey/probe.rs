@@ -1,7 +1,7 @@
 //! One block of a survey: every scheme is tried on every place, some are run.
 
 use super::super::Ask;
-use super::super::inputs::{self, Input, Tapped};
+use super::super::inputs::{self, Input};
 use super::super::journal::Line;
 use super::super::material::Material;
 use super::super::pace;
@@ -9,6 +9,7 @@ use super::super::passes::Passes;
 use super::super::plan::{Layer, Plan};
 use super::super::shared::{Finished, SharedInput};
 use super::super::step::{Unit, World};
+use super::super::tapped::Tapped;
 use super::pieces::{carry, no_block, replace};
 use super::{Cell, Place, Survey, Variant, measured, measured_tokens, places};
 use crate::cpu::{Compute, Cpu};
@@ -174,7 +175,7 @@ impl Probe {
                     return Ok((ask, Stage::Calibrate(passes)));
                 }
                 for tapped in &mut self.taps {
-                    tapped.stats.finish(world.cpu);
+                    tapped.finish(world.cpu)?;
                 }
                 Ok((None, Stage::Next))
             }

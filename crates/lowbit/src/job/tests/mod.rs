@@ -1,6 +1,9 @@
 //! The job against a store in memory: bytes, resumption, refusals.
 
+mod cache;
 mod chains;
+#[cfg(feature = "gpu")]
+mod device;
 mod joint;
 mod numeric;
 mod propagation;

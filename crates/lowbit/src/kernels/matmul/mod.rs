@@ -29,6 +29,8 @@ mod gemm;
 #[cfg(feature = "gpu")]
 pub(crate) mod gpu;
 pub mod inputs;
+#[cfg(all(feature = "gpu", not(target_arch = "wasm32")))]
+pub(crate) mod many;
 pub mod panel;
 pub mod scalar;
 mod simd;

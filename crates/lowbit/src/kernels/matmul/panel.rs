@@ -13,6 +13,7 @@
 //! Rows are padded with zeros to a whole panel.
 
 use crate::matrix::Floats;
+use crate::tensor::Dtype;
 use half::{bf16, f16};
 
 /// Rows of a panel.
@@ -83,6 +84,31 @@ impl Lanes {
             Self::F32(v) => v[at].0[lane],
             Self::F16(v) => f16::from_bits(v[at].0[lane]).to_f32(),
             Self::Bf16(v) => bf16::from_bits(v[at].0[lane]).to_f32(),
+        }
+    }
+
+    /// The type of the values.
+    pub fn dtype(&self) -> Dtype {
+        match self {
+            Self::F32(_) => Dtype::F32,
+            Self::F16(_) => Dtype::F16,
+            Self::Bf16(_) => Dtype::BF16,
+        }
+    }
+
+    /// Lane `lane` of the vectors from `at` on, as little-endian bytes of their own type.
+    pub fn copy_lane(&self, at: usize, lane: usize, out: &mut [u8]) {
+        match self {
+            Self::F32(v) => {
+                for (out, v) in out.as_chunks_mut::<4>().0.iter_mut().zip(&v[at..]) {
+                    *out = v.0[lane].to_le_bytes();
+                }
+            }
+            Self::F16(v) | Self::Bf16(v) => {
+                for (out, v) in out.as_chunks_mut::<2>().0.iter_mut().zip(&v[at..]) {
+                    *out = v.0[lane].to_le_bytes();
+                }
+            }
         }
     }
 

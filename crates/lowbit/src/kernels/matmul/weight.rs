@@ -5,6 +5,7 @@ use crate::cpu::Compute;
 use crate::error::{Code, Error, Result};
 use crate::matrix::Inputs;
 use crate::minifloat::f32_from_e4m3;
+use crate::tensor::Dtype;
 
 /// Marks a padded column in [`Packed::columns`]; its input counts as zero.
 pub const PADDING: u32 = u32::MAX;
@@ -159,6 +160,43 @@ impl Weight {
                 let columns = p.columns.as_ref().map_or(0, |c| size_of_val(c.as_slice()));
                 size_of_val(p.codes.as_slice()) + p.scales.bytes() + zeros + columns
             }
+        }
+    }
+
+    /// The type of [`Weight::row_bytes`]: the stored one of floats, F32 of codes.
+    pub fn row_dtype(&self) -> Dtype {
+        match self {
+            Self::Dense(d) => d.values.dtype(),
+            Self::Packed(_) => Dtype::F32,
+        }
+    }
+
+    /// Row `row`, which is below `rows`, as little-endian bytes of `row_dtype`, all of them.
+    pub fn row_bytes(&self, row: usize, out: &mut [u8]) {
+        assert_eq!(
+            out.len(),
+            self.cols() * self.row_dtype().bits() / 8,
+            "a row"
+        );
+        match self {
+            Self::Dense(d) => d.values.copy_lane(row / ROWS * d.cols, row % ROWS, out),
+            Self::Packed(p) => {
+                let out = out.as_chunks_mut::<4>().0;
+                for k in 0..p.width() {
+                    let column = p.columns.as_ref().map_or(k as u32, |c| c[k]);
+                    if (column as usize) < p.cols {
+                        out[column as usize] = p.value(row, k).to_le_bytes();
+                    }
+                }
+            }
+        }
+    }
+
+    /// How inputs are rounded before the product, if they are.
+    pub fn inputs(&self) -> Option<&Inputs> {
+        match self {
+            Self::Dense(_) => None,
+            Self::Packed(p) => p.inputs.as_ref(),
         }
     }
 
