@@ -40,7 +40,7 @@ test(`${NAME}: an importance matrix that is of no use is refused`, async (t) => 
   await refused({ observer: 'mse' }, 'option')
   await refused({ method: 'hqq', scheme: 'w4g64-asym' }, 'option')
   await refused({ method: 'awq' }, 'option')
-  const lacking = await refused({}, 'imatrix', join(ROOT, 'models/tiny-llama'))
+  const lacking = await refused({ scheme: 'w4g32' }, 'imatrix', join(ROOT, 'models/tiny-llama'))
   t.regex(lacking.message, /novels\.gguf.*blk\.0\.|blk\.0\..*novels\.gguf/)
   const text = join(folder, 'text.txt')
   await writeFile(text, 'no matrix')

@@ -38,6 +38,9 @@ const CHANGES = {
 /** Layers that GGUF knows of checkpoints whose others have no experts: this one becomes the first. */
 const ONLY_LAYER = { 'tiny-qwen2-moe': 1, 'tiny-qwen3-moe': 2 }
 
+/** Tokens that llama.cpp looks up in every model whose name says Phi-3. */
+const LOOKED_UP = ['<unk>', '<s>', '</s>', '<|endoftext|>']
+
 /** A config with the changes; text in the place of a list names the key whose list it gets. */
 function changed(config, changes) {
   const out = { ...config }
@@ -103,11 +106,15 @@ async function adapted(root, name) {
   if (!(await readdir(place)).includes('tokenizer.json')) {
     // Loaders want as many tokens as rows.
     const rows = config.vocab_size ?? config.text_config.vocab_size
-    const vocab = Object.fromEntries(Array.from({ length: rows }, (_, i) => [`t${i}`, i]))
+    const token = (_, i) => [LOOKED_UP[i] ?? `t${i}`, i]
+    const vocab = Object.fromEntries(Array.from({ length: rows }, token))
     const tokenizer = {
       model: { type: 'BPE', vocab, merges: [] },
       pre_tokenizer: { type: 'ByteLevel', use_regex: true },
+      normalizer: null,
+      post_processor: null,
       decoder: { type: 'ByteLevel' },
+      added_tokens: [],
     }
     await writeFile(join(place, 'tokenizer.json'), JSON.stringify(tokenizer))
   }
@@ -148,8 +155,8 @@ async function main() {
   const llama = await openLlama(folder)
   const root = await mkdtemp(join(tmpdir(), 'lowbit-families-'))
   const all = (await readdir(join(ROOT, 'models'))).filter((name) => name.startsWith('tiny-'))
-  // Heads for classes have no place in these files.
-  const tiny = all.filter((name) => !name.endsWith('-classify') && name !== 'tiny-qwen3-embed')
+  // Heads for classes and layers behind the pooling have no place in these files.
+  const tiny = all.filter((name) => !/-(classify|dense|embed)$/.test(name))
   let failed = 0
   for (const name of names.length > 0 ? names : tiny) {
     try {

@@ -7,7 +7,9 @@ use lowbit::gguf::import::{File, Import, Step, open};
 use lowbit::gguf::split::split;
 use lowbit::gguf::vocabulary::Files;
 use lowbit::gguf::write::{Planned, layout_file};
-use lowbit::gguf::{Mix, Overrides, Restore, rows};
+use lowbit::gguf::{
+    Limits, Metadata, Mix, Overrides, Parsed, Restore, Value as Field, parse, rows,
+};
 use lowbit::model::load;
 use lowbit::tensor::{Dtype, Tensor};
 use serde_json::{Value, json};
@@ -149,4 +151,59 @@ pub(crate) fn checkpoint(files: &[(String, Vec<u8>)], import: &Import) -> Checkp
     };
     checkpoint.list();
     checkpoint
+}
+
+/// A file as converters wrote it before llama.cpp took keys and values apart.
+pub(crate) fn older(files: &[(String, Vec<u8>)], original: &Checkpoint) -> Vec<(String, Vec<u8>)> {
+    let bytes = &files[0].1;
+    let Ok(Parsed::Header(header)) = parse(bytes, bytes.len() as u64, &Limits::default()) else {
+        panic!("a header");
+    };
+    let mut keys = Metadata::new();
+    for (key, value) in header.metadata.iter() {
+        let own = |name: &str| {
+            header
+                .metadata
+                .get(&format!("deepseek2.attention.{name}_mla"))
+        };
+        let value = match key.strip_prefix("deepseek2.attention.") {
+            Some(name) if name.ends_with("_mla") => continue,
+            Some("head_count_kv") => &Field::U32(3),
+            Some(name) => own(name).unwrap_or(value),
+            None => value,
+        };
+        keys.set(key, value.clone());
+    }
+    let (mut planned, mut data) = (Vec::new(), Vec::new());
+    for tensor in &header.tensors {
+        let stored =
+            &bytes[(header.data_start + tensor.offset) as usize..][..tensor.bytes as usize];
+        let mut plan = Planned {
+            name: tensor.name.clone(),
+            ty: tensor.ty,
+            shape: tensor.shape.clone(),
+        };
+        let layer = tensor.name.strip_suffix(".attn_k_b.weight");
+        match layer.and_then(|l| l.strip_prefix("blk.")) {
+            _ if tensor.name.ends_with("attn_v_b.weight") => continue,
+            Some(layer) => {
+                let name = format!("model.layers.{layer}.self_attn.kv_b_proj.weight");
+                let matrix = &original.tensors[&name];
+                plan.name = tensor.name.replace("k_b", "kv_b");
+                plan.shape.clone_from(&matrix.shape);
+                let floats = matrix.view().and_then(|t| t.to_f32()).expect("floats");
+                data.push(floats.iter().flat_map(|v| v.to_le_bytes()).collect());
+            }
+            None => data.push(stored.to_vec()),
+        }
+        planned.push(plan);
+    }
+    let layout = layout_file(&keys, &planned).expect("a layout");
+    let mut out = layout.head;
+    for (offset, bytes) in layout.offsets.iter().zip(data) {
+        out.resize(*offset as usize, 0);
+        out.extend::<Vec<u8>>(bytes);
+    }
+    out.resize(layout.file_bytes as usize, 0);
+    vec![(files[0].0.clone(), out)]
 }
