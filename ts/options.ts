@@ -17,6 +17,8 @@ export interface Progress {
   readonly seconds: number
   /** Seconds to go; absent until there is something to judge by. */
   readonly eta?: number
+  /** Quantization: `gpu` in stages that a GPU takes part in. */
+  readonly device?: 'gpu'
   /** Quantization: mean relative error of the layers finished last. */
   readonly loss?: number
 }
@@ -104,7 +106,10 @@ export interface QuantizeOptions extends Watching {
   readonly scaleDtype?: string | undefined
   /** Seed of what is random. Default 0. */
   readonly seed?: number | undefined
-  /** Where calibration runs; only the CPU is taken yet. Default `auto`. */
+  /**
+   * Where calibration computes the products of a block and the second moments of its inputs; `gpu`
+   * in Node only. `auto`, the default, is the CPU, because the bytes depend on the device.
+   */
   readonly device?: 'auto' | 'cpu' | 'gpu' | undefined
   /** Calibration runs in `f32`. */
   readonly compute?: 'auto' | 'f32' | 'int8' | undefined

@@ -70,6 +70,7 @@ Examples:
   lowbit quantize ./model -o ./model-w8 --method rtn --scheme w8
   lowbit quantize ./model -o ./mixed --layers 're:.*down_proj=w8g128' --dry-run
   lowbit quantize ./model -o ./mixed --target-bpw 4.25
+  lowbit quantize ./model -o ./model-w4 --device gpu
   lowbit quantize ./model -o model.gguf --scheme Q4_K_M --imatrix model.imatrix.gguf
 
 lowbit recipes lists the recipes. Every output holds the recipe.yaml that makes it again.
@@ -158,7 +159,7 @@ function addRun(command: Command): void {
     .optionsGroup('The run:')
     .option('--dry-run', 'print the plan and write nothing')
     .option('--compare-text [prompts...]', 'write on from prompts, before and after')
-    .addOption(choice('--device <device>', 'where to run', 'auto', 'cpu', 'gpu'))
+    .addOption(choice('--device <device>', 'where calibration runs (cpu)', 'auto', 'cpu', 'gpu'))
     .addOption(choice('--compute <mode>', 'calibration is in f32', 'auto', 'f32', 'int8'))
     .option('--threads <n>', 'CPU threads; the result does not depend on it', integer(1))
     .option('--max-shard-size <size>', 'longest file, as in 5GB', size)

@@ -6,7 +6,7 @@ import type { CalibrationSet } from './calibration.ts'
 import type { Compared } from './compare.ts'
 import type { Loads } from './engines.ts'
 import { kindsOf } from './kinds.ts'
-import type { CorePlan, LayerReport, Parallel } from './report.ts'
+import type { Adapter, CorePlan, LayerReport, Parallel } from './report.ts'
 
 /** What the card is made from. */
 export interface CardFacts {
@@ -37,6 +37,7 @@ export function cardText(facts: CardFacts): string {
     ['steps', stepsText(facts.settings)],
     ['format', facts.settings.format],
     ['calibration', calibrationText(facts.calibration)],
+    ...deviceRows(plan),
     ['layers quantized', `${plan.layers.length}, ${plan.ignored.length} left as they were`],
     ['bits per weight', `${plan.bitsPerWeight.toFixed(3)} in the quantized layers`],
     ['size', `${bytesText(bytes)}, from ${bytesText(sourceBytes)}`],
@@ -82,6 +83,11 @@ export function stepsText({ transforms = [], prune, method, scheme }: CoreOption
   return [...steps, ...pruning, `${method} ${scheme}`].join(', ')
 }
 
+/** `gpu: name, backend, driver`: what bytes depend on, as the journal has it. */
+export function adapterText({ name, backend, driver }: Adapter): string {
+  return `gpu: ${[name, backend, driver].filter((part) => part !== '').join(', ')}`
+}
+
 /** `2` or `4 not: why`. */
 export function parallelText({ ranks, why }: Parallel): string {
   return why === undefined ? `${ranks}` : `not ${ranks} (${why})`
@@ -91,6 +97,11 @@ function calibrationText(set: CalibrationSet | undefined): string {
   if (!set) return 'none'
   const files = set.files.map(({ sha256 = '' }) => `sha256 ${sha256.slice(0, 12)}`)
   return `${set.samples} samples of ${set.length} tokens from ${set.text} (${files.join(', ')})`
+}
+
+/** The GPU, where one calibrated; the CPU goes without saying. */
+function deviceRows({ adapter }: CorePlan): readonly (readonly string[])[] {
+  return adapter ? [['calibrated on', adapterText(adapter)]] : []
 }
 
 function fallbackRows(layers: readonly LayerReport[]): readonly (readonly string[])[] {

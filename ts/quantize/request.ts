@@ -18,7 +18,7 @@ const DATA_FREE = new Set(['rotate', 'magnitude'])
 
 /** Refuses options that fit their types and mean nothing. */
 export function checkQuantize(options: QuantizeOptions): void {
-  refuseDevice(options)
+  refuseCompute(options)
   checkLayers(options.layers)
   if (options.ignore !== undefined) textList('ignore', options.ignore)
   if (options.candidates !== undefined) textList('candidates', options.candidates)
@@ -70,7 +70,7 @@ export interface RequestParts {
 /** JSON for `Binding.plan` and `Binding.jobOpen`. */
 export function jobText(checkpoint: Checkpoint, parts: RequestParts): string {
   const { options, settings, size, journal, maxShardBytes } = parts
-  const { isa, threads = parts.threads } = options
+  const { isa, device, threads = parts.threads } = options
   const identities = Object.fromEntries(checkpoint.files.map((file) => [file.name, file.identity]))
   const rest = {
     options: settings,
@@ -78,6 +78,7 @@ export function jobText(checkpoint: Checkpoint, parts: RequestParts): string {
     journal,
     threads,
     isa,
+    device,
     maxShardBytes,
     identities,
   }
@@ -143,13 +144,8 @@ function assumedText(key: 'method' | 'scheme' | 'format', settings: CoreOptions)
     : text
 }
 
-/** Calibration runs where its sums are repeatable. */
-function refuseDevice({ device, compute }: QuantizeOptions): void {
-  if (device === 'gpu') {
-    throw new LowbitError('unsupported', 'Quantization runs on the CPU', {
-      remedy: 'use device auto',
-    })
-  }
+/** Calibration runs in f32, on every device. */
+function refuseCompute({ compute }: QuantizeOptions): void {
   if (compute === 'int8') {
     throw new LowbitError('unsupported', 'Calibration computes in f32', {
       remedy: 'use compute f32',

@@ -85,7 +85,8 @@ export async function planWith(
   // With every default filled in.
   const all = plan.options ?? settings
   const loading = { engines: enginesFor({ format: all.format, layers, ignored }), tensorParallel }
-  if (workUnits === undefined) return { settings, plan, loading }
+  // Nobody has measured other people's GPUs.
+  if (workUnits === undefined || plan.device === 'gpu') return { settings, plan, loading }
   const catalog: { host?: { isa?: string } } = JSON.parse(await binding.catalog())
   const isa = options.isa ?? catalog.host?.isa ?? 'scalar'
   const seconds = forecastSeconds(workUnits, isa, options.threads ?? threads)

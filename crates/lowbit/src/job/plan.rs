@@ -155,12 +155,18 @@ impl Plan {
             rotation: rotation.transpose()?,
             effective,
         };
-        plan.lay_out(request.max_shard_bytes.unwrap_or(SHARD_BYTES))?;
-        plan.config = plan.output_config(&request.config);
-        plan.sizes = size::of(&plan, request.threads.unwrap_or(1))?;
-        plan.warnings = warn::of(&plan)?;
+        plan.complete(request)?;
         plan.warnings.extend(warn::of_device(&plan, adapter));
         Ok(plan)
+    }
+
+    /// What follows from everything else.
+    fn complete(&mut self, request: &Request) -> Result<()> {
+        self.lay_out(request.max_shard_bytes.unwrap_or(SHARD_BYTES))?;
+        self.config = self.output_config(&request.config);
+        self.sizes = size::of(self, request.threads.unwrap_or(1))?;
+        self.warnings = warn::of(self)?;
+        Ok(())
     }
 
     /// The layers of one block.
