@@ -2,7 +2,16 @@
 const binding = process.env.LOWBIT_BINDING ?? 'node'
 
 // The rest has nothing to do with the binding, or has one of its own, and runs once.
-const onBoth = ['binding', 'encode', 'gguf', 'gguf-malformed', 'malformed', 'novels', 'reference']
+const onBoth = [
+  'binding',
+  'encode',
+  'gguf',
+  'gguf-malformed',
+  'kv-cache',
+  'malformed',
+  'novels',
+  'reference',
+]
 
 const files = {
   node: ['test/**/*.test.ts', '!test/browser/**'],

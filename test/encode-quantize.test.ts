@@ -39,6 +39,24 @@ for (const [method, scheme, least] of [
   })
 }
 
+test(`${NAME}: layers behind the pooling go with a quantized model`, async (t) => {
+  const dense = join(ROOT, 'models/tiny-bert-dense')
+  const out = join(await tempFolder(t), 'out')
+  await api.quantize(dense, { out, method: 'rtn', scheme: 'w8' })
+  const layer = '2_Dense/model.safetensors'
+  t.deepEqual(await readFile(join(out, layer)), await readFile(join(dense, layer)))
+  const [before, after] = await Promise.all(
+    [dense, out].map(async (place) => {
+      const model = await api.load(place, run)
+      const [vector = new Float32Array()] = await model.embed('a fox')
+      await model.dispose()
+      return vector
+    }),
+  )
+  const near = before?.reduce((sum, v, i) => sum + v * (after?.[i] ?? 0), 0) ?? 0
+  t.true(near > 0.999 && near < 1, `cosine ${near}`)
+})
+
 test(`${NAME}: an unknown architecture is rounded with a note, and calibration refused`, async (t) => {
   const folder = await tempFolder(t)
   const model = join(folder, 'model')

@@ -10,7 +10,7 @@ const api = await openApi()
 const place = (name: string): string => join(ROOT, 'models', name)
 const run = { compute: 'f32', device: 'cpu' } as const
 
-for (const name of ['tiny-bert', 'tiny-qwen3-embed']) {
+for (const name of ['tiny-bert', 'tiny-bert-dense', 'tiny-qwen3-embed']) {
   test(`${NAME}: ${name} has the vectors of transformers`, async (t) => {
     const fixture = await readFixture(name)
     const texts: string[] = JSON.parse(fixture.metadata['texts'] ?? '')
@@ -94,6 +94,37 @@ test(`${NAME}: what a model cannot do is refused by name`, async (t) => {
   t.regex((await failsWith(t, 'unsupported', onGpu)).message, /GPU/)
 })
 
+test(`${NAME}: layers behind the pooling are checked, and vectors need not have length 1`, async (t) => {
+  const { store } = await nodeHost.source(place('tiny-bert-dense'))
+  const files = new Map<string, Uint8Array>()
+  for (const name of await store.list()) files.set(name, await store.read(name))
+  const model = await api.load(memoryStore(files), run)
+  const [plain = new Float32Array()] = await model.embed('a fox', { normalize: false })
+  const [unit = new Float32Array()] = await model.embed('a fox')
+  t.is(unit.length, 24)
+  const length = Math.hypot(...plain)
+  t.true(Math.abs(length - 1) > 0.01, `length ${length}`)
+  t.true(
+    worst(
+      plain.map((v) => v / length),
+      unit,
+    ) < 1e-6,
+  )
+  await model.dispose()
+  const config = (change: object): Promise<unknown> => {
+    const name = '2_Dense/config.json'
+    const json = JSON.parse(new TextDecoder().decode(files.get(name)))
+    const text = JSON.stringify({ ...json, ...change })
+    const changed = memoryStore([...files, [name, new TextEncoder().encode(text)]])
+    return api.load(changed, run).then((other) => other.embed('a fox'))
+  }
+  await failsWith(t, 'shape', () => config({ in_features: 47 }))
+  await failsWith(t, 'unsupported', () => config({ activation_function: 'torch.nn.Softmax' }))
+  await failsWith(t, 'unsupported', () => config({ module_input_name: 'token_embeddings' }))
+  files.delete('2_Dense/model.safetensors')
+  await failsWith(t, 'not-found', () => config({}))
+})
+
 test(`${NAME}: a module that is not computed is refused by name, when vectors are asked for`, async (t) => {
   const { store } = await nodeHost.source(place('tiny-bert'))
   const files = new Map<string, Uint8Array>()
@@ -102,12 +133,12 @@ test(`${NAME}: a module that is not computed is refused by name, when vectors ar
   modules.splice(2, 0, {
     idx: 2,
     name: '2',
-    path: '2_Dense',
-    type: 'sentence_transformers.models.Dense',
+    path: '2_LSTM',
+    type: 'sentence_transformers.models.LSTM',
   })
   files.set('modules.json', new TextEncoder().encode(JSON.stringify(modules)))
   const model = await api.load(memoryStore(files), run)
   const error = await failsWith(t, 'unsupported', () => model.embed('a fox'))
-  t.regex(error.message, /"Dense"/)
+  t.regex(error.message, /"LSTM"/)
   await model.dispose()
 })

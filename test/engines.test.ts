@@ -5,7 +5,7 @@ import { schemeParts } from '../ts/quantize/scheme.ts'
 
 /** What each engine does, by name. */
 function verdicts(output: Partial<Output>): Record<string, string> {
-  const whole = { format: 'compressed-tensors', layers: [], ignored: ['lm_head'], ...output }
+  const whole = { format: 'compressed-tensors', layers: [], ...output }
   return Object.fromEntries(enginesFor(whole).map(({ engine, loads }) => [engine, loads]))
 }
 
@@ -36,16 +36,29 @@ test('engines: servers join linears, so that they must agree', (t) => {
   const torn = enginesFor({
     format: 'compressed-tensors',
     layers: layers('w4g128', 'w8'),
-    ignored: [],
+    torn: 'q_proj is w4g128, k_proj is w8',
   })
   const server = torn.find(({ engine }) => engine === 'vLLM')
   t.is(server?.loads, 'no')
   t.regex(server?.note ?? '', /q_proj is w4g128, k_proj is w8/)
-  const ignored = ['model.layers.0.self_attn.k_proj']
-  t.is(verdicts({ layers: layers('w4g128'), ignored })['vLLM'], 'no')
+  t.is(verdicts({ layers: layers('w4g128'), torn: null })['vLLM'], 'yes')
   // Linears that nobody joins may differ.
   t.is(verdicts({ layers: layers('w4g128', 'w4g128', 'w8') })['vLLM'], 'yes')
   t.is(verdicts({ layers: layers('w4g128', 'w4g128', 'w8') })['llama.cpp'], 'no')
+})
+
+test('engines: an order of groups is read by few', (t) => {
+  const config = (actorder: unknown) => {
+    const weights = { num_bits: 4, actorder }
+    return { quantization_config: { config_groups: { group_0: { weights } } } }
+  }
+  for (const order of ['group', 'dynamic', true]) {
+    const found = { layers: layers('w4g128'), config: JSON.stringify(config(order)) }
+    t.like(verdicts(found), { transformers: 'no', vLLM: 'partly', 'lowbit CPU': 'yes' })
+  }
+  for (const order of ['static', null]) {
+    t.is(verdicts({ layers: layers('w4g128'), config: config(order) })['transformers'], 'yes')
+  }
 })
 
 test('engines: transformers reads no exceptions in GPTQ', (t) => {

@@ -42,7 +42,7 @@ export function fakeBinding(fake: Fake = {}): Binding {
       const plain = (t: Tensor) => ({ scheme: null, weights: weights(t), codes: false })
       const tensors = heard('describe', request).tensors.map(plain)
       const runs = { cpu: null, gpu: null }
-      return JSON.stringify({ format: null, problem: null, runs, tensors })
+      return JSON.stringify({ format: null, problem: null, runs, torn: null, tensors })
     },
     async plan(request) {
       return JSON.stringify(planOf(heard('plan', request)))

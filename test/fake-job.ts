@@ -155,6 +155,7 @@ export function planOf(request: Request): {
     kind: targeted ? 'sensitivity' : 'quantize',
     layers,
     ignored: [],
+    torn: null,
     outputs: [{ file: 'model.safetensors', bytes: at }],
     bitsPerWeight: 4.125,
     memoryPeakBytes: 1000,

@@ -14,7 +14,7 @@ const api = await openApi()
 const QWEN = join(ROOT, 'models/tiny-qwen3')
 
 /** What each engine does, and why. */
-function engines({ engines: list }: Inspection): Record<string, string> {
+function engines({ engines: list }: Pick<Inspection, 'engines'>): Record<string, string> {
   return Object.fromEntries(
     list.map(({ engine, loads, note = '' }) => [engine, `${loads} ${note}`]),
   )
@@ -82,6 +82,20 @@ test('inspect: what was quantized here, in every format', async (t) => {
     t.is(all['lowbit CPU'], 'yes ')
     const bits = bitsOf(found, scheme)
     t.true(bits > Number(/\d/.exec(scheme)?.[0]) && bits < 6, `${format} ${scheme}: ${bits} bits`)
+  }
+})
+
+test('inspect: linears that servers join and that differ, as plans and conversions say too', async (t) => {
+  const out = memoryStore()
+  const ignore = ['lm_head', 're:.*layers.1.self_attn.k_proj']
+  const report = await api.quantize(QWEN, { out, method: 'rtn', scheme: 'w4g32', ignore })
+  const found = await api.inspect(out)
+  const format = 'compressed-tensors'
+  const converted = await api.convert(out, { out: memoryStore(), format })
+  const differ = /^no it joins linears .*1.self_attn.q_proj is w4g32, .*k_proj is as it is$/
+  for (const output of [report, found, converted]) {
+    t.regex(engines(output)['vLLM'] ?? '', differ)
+    t.regex(engines(output)['transformers'] ?? '', /^yes/)
   }
 })
 

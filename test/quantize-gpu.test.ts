@@ -40,6 +40,16 @@ async function aborted(out: string, options: Partial<QuantizeOptions>): Promise<
   await api.quantize(NOVELS, { ...SHORT, ...options, out, signal: stop.signal, onProgress })
 }
 
+/** Every layer is rounded as well as on the CPU. */
+async function sameAsOnCpu(t: ExecutionContext, report: QuantizeReport): Promise<void> {
+  const cpu = await api.quantize(NOVELS, { ...SHORT, device: 'cpu', out: memoryStore() })
+  t.is(cpu.device, 'cpu')
+  for (const [i, { name, hessianError = 0 }] of report.layers.entries()) {
+    const other = cpu.layers[i]?.hessianError ?? Number.NaN
+    t.true(Math.abs(hessianError / other - 1) < 0.02, `${name}: ${hessianError} for ${other}`)
+  }
+}
+
 if (NAME === 'wasm') {
   test(`${NAME}: quantize on a GPU that cannot be waited for is refused with a way out`, async (t) => {
     const options = { ...SHORT, out: memoryStore() }
@@ -69,14 +79,7 @@ if (NAME === 'wasm') {
       report.notes.some((note) => note.includes('is a program')),
       adapter?.software === true,
     )
-    // The same as on the CPU up to rounding.
-    const cpu = await api.quantize(NOVELS, { ...SHORT, device: 'cpu', out: memoryStore() })
-    t.is(cpu.device, 'cpu')
-    for (const [i, layer] of report.layers.entries()) {
-      const other = cpu.layers[i]?.hessianError ?? Number.NaN
-      const ratio = (layer.hessianError ?? 0) / other
-      t.true(Math.abs(ratio - 1) < 0.02, `${layer.name}: ${layer.hessianError} for ${other}`)
-    }
+    await sameAsOnCpu(t, report)
   })
 
   test('quantize --device gpu: goes on after an abort, on the same device only', async (t) => {

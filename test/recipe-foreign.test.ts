@@ -105,6 +105,21 @@ test('llm-compressor: look-around in patterns becomes names', async (t) => {
   )
 })
 
+const CACHES: readonly (readonly [scheme: string, name: string, notes: number])[] = [
+  ['{ num_bits: 8, type: float, strategy: tensor, dynamic: false, symmetric: true }', 'fp8', 1],
+  ['{ type: float, strategy: attn_head, observer: static_minmax, zp_dtype: null }', 'fp8-head', 0],
+  ['{ num_bits: 8 }', 'int8', 1],
+]
+
+for (const [scheme, name, notes] of CACHES) {
+  test(`llm-compressor: a KV cache as ${name}`, async (t) => {
+    const settings = `{ scheme: W4A16, ignore: [lm_head], kv_cache_scheme: ${scheme} }`
+    const found = await translated(yaml('QuantizationModifier', settings, true))
+    t.is(found.options.kvCache, name)
+    t.is(found.notes.length, notes, 'a moving average is told')
+  })
+}
+
 const SCHEMES: readonly (readonly [weights: string, scheme: string])[] = [
   ['{ num_bits: 4, strategy: group, group_size: 32, symmetric: false }', 'w4g32-asym'],
   ['{ num_bits: 8, strategy: channel }', 'w8'],
@@ -155,8 +170,16 @@ const REFUSED: readonly (readonly [recipe: string, message: RegExp])[] = [
   [yaml('GPTQModifier', '{ scheme: W5A8 }', true), /scheme "W5A8" is not written here.*W4A16/],
   [yaml('GPTQModifier', '{}', true), /neither scheme nor config_groups/],
   [
-    yaml('GPTQModifier', '{ scheme: W4A16, kv_cache_scheme: { num_bits: 8 } }', true),
-    /kv_cache_scheme .* is not done here/,
+    yaml('GPTQModifier', '{ scheme: W4A16, kv_cache_scheme: { num_bits: 4 } }', true),
+    /kv_cache_scheme: num_bits 4 is not done here.*use 8/,
+  ],
+  [
+    yaml('GPTQModifier', '{ scheme: W4A16, kv_cache_scheme: { symmetric: false } }', true),
+    /kv_cache_scheme: symmetric false is not done here/,
+  ],
+  [
+    yaml('GPTQModifier', '{ scheme: W4A16, kv_cache_scheme: { bits: 8 } }', true),
+    /kv_cache_scheme has no key "bits".*num_bits/,
   ],
   [yaml('GPTQModifier', '{ scheme: W4A16, targets: Conv2d }', true), /modules of class "Conv2d"/],
   [

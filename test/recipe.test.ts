@@ -262,6 +262,7 @@ const arbitraryOptions: fc.Arbitrary<CoreOptions> = fc.record({
   refine: fc.integer({ min: 0, max: 5 }),
   scaleDtype: fc.constantFrom(null, 'F16'),
   seed: fc.nat(),
+  kvCache: fc.constantFrom(null, 'fp8', 'int8-head'),
 })
 
 test('recipe: methods of several rounders are read back as they were', async (t) => {

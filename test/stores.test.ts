@@ -178,6 +178,25 @@ test('checkName: refuses what is no plain path below the folder', async (t) => {
   t.notThrows(() => checkName('sub/model-00001-of-00002.safetensors'))
 })
 
+test('fs: folders are made one below the other; where none can be, it says so', async (t) => {
+  const root = await tempFolder(t)
+  const store = fsStore(join(root, 'a/b/c'))
+  await (
+    await store.lock()
+  )()
+  t.deepEqual(await store.list(), [])
+  await writeFile(join(root, 'file'), '')
+  const below = fsStore(join(root, 'file/a'))
+  const error = await failsWith(t, 'output-path', () => below.lock())
+  t.true(error.message.includes(join(root, 'file')), error.message)
+  // Below /proc a system call says that the parent is missing, which it is not.
+  if (process.platform !== 'linux') return t.log('skipped: there is no /proc')
+  const proc = fsStore('/proc/lowbit/a')
+  const refused = await failsWith(t, 'output-path', () => proc.lock())
+  t.regex(refused.message, /\/proc\/lowbit\b/)
+  await failsWith(t, 'output-path', () => proc.begin('x', 1))
+})
+
 test('fs.guard: refuses links out of the folder, but not those of the Hugging Face cache', async (t) => {
   const root = await tempFolder(t)
   const outside = join(root, 'secret.safetensors')

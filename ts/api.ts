@@ -217,10 +217,10 @@ async function evaluateWith(
   checkOptions('evaluate', options)
   const loaded: Model[] = []
   try {
-    const own = await loadedFor(model, options, { load, loaded })
-    const { reference } = options
+    const { reference, kvCache, ...same } = options
+    const own = await loadedFor(model, { ...same, kvCache }, { load, loaded })
     const other =
-      reference === undefined ? undefined : await loadedFor(reference, options, { load, loaded })
+      reference === undefined ? undefined : await loadedFor(reference, same, { load, loaded })
     const text = options.text ?? textOf(await host.bundled('eval.txt'), 'dataset', 'eval.txt')
     return await evaluateModel(own, { ...options, text, reference: other })
   } finally {
@@ -276,9 +276,9 @@ async function loadedFor(
   { load, loaded }: Loading,
 ): Promise<Model> {
   if (isModel(model)) return model
-  const { device, gpuLayers, threads, isa, signal, onProgress } = options
+  const { device, gpuLayers, threads, isa, signal, onProgress, kvCache } = options
   const run: RunOptions = { device, compute: options.compute ?? 'f32', gpuLayers, threads, isa }
-  const one = await load(model, { ...run, signal, onProgress })
+  const one = await load(model, { ...run, signal, onProgress, kvCache })
   loaded.push(one)
   return one
 }

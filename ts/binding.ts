@@ -34,8 +34,11 @@ export interface Binding {
   plan(request: string): Promise<string>
   /** Opens a quantization job; `tokens` are the calibration samples one after another. */
   jobOpen(request: string, tokens: Uint32Array): Promise<number>
-  /** Answers the job's last ask and computes until its next one. */
-  jobPoll(job: number, answer: Uint8Array[]): Promise<Polled>
+  /**
+   * Answers the job's last ask and computes until its next one. What earlier polls gave to write and
+   * nobody needs any more, `spent`, is handed back with it: its memory may go at once.
+   */
+  jobPoll(job: number, answer: Uint8Array[], spent?: Uint8Array[]): Promise<Polled>
   /** Opens a model for loading. */
   modelOpen(request: string): Promise<number>
   /** Answers the loader's last ask; ends with `{ "done": ModelInfo }`. */

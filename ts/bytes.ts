@@ -1,5 +1,5 @@
 /** Bytes to text and JSON, with the errors that a stranger's file deserves. */
-import { type ErrorCode, LowbitError } from './error.ts'
+import { type ErrorCode, LowbitError, quote } from './error.ts'
 
 /** One array of many. */
 export function concat(parts: readonly Uint8Array[]): Uint8Array {
@@ -19,6 +19,45 @@ export function textOf(bytes: Uint8Array, code: ErrorCode, place: string): strin
   } catch (cause) {
     throw new LowbitError(code, 'The text is not UTF-8', { place, cause })
   }
+}
+
+/** Types of plain floats: bytes of a value, and how it is read. */
+const FLOATS: Readonly<Record<string, readonly [bytes: number, Read]>> = {
+  F32: [4, (view, at) => view.getFloat32(at, true)],
+  F16: [2, (view, at) => half(view.getUint16(at, true))],
+  BF16: [2, (view, at) => brain(view.getUint16(at, true))],
+}
+
+type Read = (view: DataView, at: number) => number
+
+/** Little-endian floats of a tensor of `dtype`; `dtype` for a type that has no plain floats. */
+export function floatsOf(dtype: string, bytes: Uint8Array, place: string): Float32Array {
+  const row = Object.hasOwn(FLOATS, dtype) ? FLOATS[dtype] : undefined
+  if (!row) {
+    throw new LowbitError('dtype', `Tensor of type ${quote(dtype)}`, {
+      place,
+      remedy: `expected ${Object.keys(FLOATS).join(', ')}`,
+    })
+  }
+  const [size, read] = row
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+  return Float32Array.from({ length: bytes.length / size }, (_, i) => read(view, i * size))
+}
+
+/** `s eeeee mmmmmmmmmm`: IEEE 754's half. */
+function half(bits: number): number {
+  const exponent = (bits >> 10) & 31
+  const mantissa = bits & 1023
+  const sign = bits >> 15 === 1 ? -1 : 1
+  if (exponent === 31) return mantissa === 0 ? sign * Infinity : Number.NaN
+  return sign * (exponent === 0 ? mantissa * 2 ** -24 : (1024 + mantissa) * 2 ** (exponent - 25))
+}
+
+/** The upper half of an f32. */
+function brain(bits: number): number {
+  const view = new DataView(new ArrayBuffer(4))
+  view.setUint32(0, bits << 16)
+  return view.getFloat32(0)
 }
 
 /** A JSON object: a map from string to whatever the file says. */

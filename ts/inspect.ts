@@ -22,8 +22,12 @@ interface Described {
   readonly format: string | null
   /** Why it cannot be followed. */
   readonly problem: string | null
+  /** Scheme of the KV cache. */
+  readonly kvCache?: string | null
   /** Why the CPU or a GPU cannot run it; null where it can. */
   readonly runs: { readonly cpu: string | null; readonly gpu: string | null }
+  /** Two linears that engines join into one matrix and that differ. */
+  readonly torn: string | null
   /** In the order of the request. */
   readonly tensors: readonly {
     readonly scheme: string | null
@@ -63,6 +67,8 @@ export interface Inspection {
   readonly format: string
   /** Why its quantization cannot be followed; null when it can, or when there is none. */
   readonly problem: string | null
+  /** Scheme of the KV cache that it has scales for, as `fp8`; null without one. */
+  readonly kvCache: string | null
   /** Class name of config.json; null without one. */
   readonly architecture: string | null
   /** Model type of config.json. */
@@ -105,6 +111,7 @@ export async function inspectSource(binding: Binding, source: Source): Promise<I
     place: checkpoint.place,
     format: [checkpoint.container, described.format].filter(Boolean).join(', '),
     problem: described.problem,
+    kvCache: described.kvCache ?? null,
     architecture: architectureOf(config),
     modelType: typeof config['model_type'] === 'string' ? config['model_type'] : null,
     sizes: checkpoint.config ? sizesOf(config) : null,
@@ -113,7 +120,7 @@ export async function inspectSource(binding: Binding, source: Source): Promise<I
     bitsPerWeight: parameters > 0 ? (bytes * 8) / parameters : 0,
     schemes: countSchemes(described),
     kinds: kindsOf(tensors, described),
-    engines: loadsOf(formatOf(checkpoint, config), { tensors, described }),
+    engines: loadsOf(formatOf(checkpoint, config), { config, tensors, described }),
     files: checkpoint.files.map((file) => ({ name: file.name, bytes: file.bytes })),
     metadata: Object.assign({}, ...checkpoint.files.map((file) => file.metadata)),
     tensors,
@@ -157,20 +164,18 @@ function kindsOf(
 }
 
 interface Whole {
+  readonly config: Json
   readonly tensors: readonly InspectedTensor[]
   readonly described: Described
 }
 
 /** What the table says of other engines, and what the core says of this one. */
-function loadsOf(format: string, { tensors, described }: Whole): readonly Loads[] {
+function loadsOf(format: string, { config, tensors, described }: Whole): readonly Loads[] {
   const layers = tensors
     .filter((_, i) => described.tensors[i]?.codes)
     .map(({ name, scheme }) => ({ name: moduleOf(name), scheme: scheme ?? '' }))
-  const ignored = tensors
-    .filter(({ name, scheme }) => scheme === null && LINEAR.test(name))
-    .map(({ name }) => moduleOf(name))
-  const { runs, problem } = described
-  return enginesFor({ format, layers, ignored }).map((loads) => {
+  const { runs, problem, torn, kvCache } = described
+  return enginesFor({ format, layers, torn, config, kvCache }).map((loads) => {
     const device = OWN[loads.engine]
     if (device === undefined) return loads
     const why = problem ?? runs[device]
@@ -186,9 +191,6 @@ const OWN: Readonly<Partial<Record<Engine, 'cpu' | 'gpu'>>> = {
   'lowbit GPU': 'gpu',
   'lowbit browser': 'cpu',
 }
-
-/** Linears of blocks, which a format may leave alone. */
-const LINEAR = /_proj\.weight$/
 
 /** The module that a tensor of codes belongs to. */
 function moduleOf(name: string): string {

@@ -7,6 +7,13 @@ import type { GenerationDefaults } from './generation-config.ts'
 import type { ChatTemplate } from './text/chat.ts'
 import type { Tokenizer } from './text/tokenizer.ts'
 
+/** How keys and values are rounded. */
+export interface CacheInfo {
+  readonly scheme: 'fp8' | 'int8'
+  /** Those of the checkpoint, 1, or one for each head of each token. */
+  readonly scales: 'checkpoint' | 'one' | 'token'
+}
+
 /** What a model is and how it runs. */
 export interface ModelInfo {
   readonly architecture: string
@@ -32,6 +39,8 @@ export interface ModelInfo {
   readonly causal: boolean
   /** What the model can be asked for. */
   readonly tasks: readonly ('generate' | 'embed' | 'classify')[]
+  /** How keys and values are rounded in the cache; null where they stay as they are. */
+  readonly kvCache?: CacheInfo | null
 }
 
 /** A model's handle, and what its folder says beside the weights. */

@@ -90,7 +90,7 @@ export async function loadModel(
     const { place, store } = checkpoint
     const config = configOf(checkpoint).json
     let files: Promise<Sentence> | undefined
-    const sentence = (): Promise<Sentence> => (files ??= readSentence(store))
+    const sentence = (): Promise<Sentence> => (files ??= readSentence(binding, store))
     return modelOf(
       { binding, handle, place, info, tokenizer, template, defaults, config, sentence },
       checkpoint.files.reduce((bytes, file) => bytes + file.bytes, 0),
@@ -140,8 +140,10 @@ async function open(
     gpuLayers,
     isa,
     context,
+    kvCache,
   } = options
-  const request = requestText(checkpoint, { device, compute, threads, gpuLayers, isa, context })
+  const run = { device, compute, threads, gpuLayers, isa, context, kvCache }
+  const request = requestText(checkpoint, run)
   try {
     return await binding.modelOpen(request)
   } catch (error) {

@@ -2,16 +2,12 @@
 import { existsSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { fileURLToPath } from 'node:url'
-import type { Binding, Polled } from './binding.ts'
-import { bindingOf } from './calls.ts'
+import type { Binding } from './binding.ts'
 import { LowbitError } from './error.ts'
 
 /** What a native module exports. */
 interface Native {
-  readonly Binding: new () => Binding & {
-    /** The memory of `spent` is given back. */
-    jobPoll(job: number, answer: Uint8Array[], spent: readonly Uint8Array[]): Promise<Polled>
-  }
+  readonly Binding: new () => Binding
 }
 
 /** `linux-x64-gnu`, `darwin-arm64`, `win32-x64-msvc`: as napi-rs names platforms. */
@@ -34,7 +30,7 @@ export async function nativeBinding(): Promise<Binding> {
   silenceDrivers()
   try {
     const native: unknown = require(place)
-    if (isNative(native)) return thrifty(new native.Binding())
+    if (isNative(native)) return new native.Binding()
     throw new Error('it exports no Binding')
   } catch (cause) {
     throw new LowbitError('unsupported', `The native module for ${name} does not load`, {
@@ -42,27 +38,6 @@ export async function nativeBinding(): Promise<Binding> {
       remedy: `reinstall with optional dependencies, or run npm run build:native in a checkout (${messageOf(cause)})`,
       cause,
     })
-  }
-}
-
-/** Gives back what a job asked to write as soon as its next poll says that it is written. */
-function thrifty(native: InstanceType<Native['Binding']>): Binding {
-  const written = new Map<number, readonly Uint8Array[]>()
-  const plain = bindingOf((name, args) => Reflect.apply(native[name], native, args))
-  return {
-    ...plain,
-    jobPoll: (job, answer) => {
-      const polled = native.jobPoll(job, answer, written.get(job) ?? [])
-      written.delete(job)
-      return polled.then((next) => {
-        if (next.data.length > 0) written.set(job, next.data)
-        return next
-      })
-    },
-    close: (handle) => {
-      written.delete(handle)
-      return native.close(handle)
-    },
   }
 }
 

@@ -51,7 +51,12 @@ const run = {
 
 /** Rules of every function's options; methods, schemes and formats are the core's to judge. */
 const RULES = {
-  load: { ...run, ...watching, context: integer(1, 1 << 30) } satisfies Rules<LoadOptions>,
+  load: {
+    ...run,
+    ...watching,
+    context: integer(1, 1 << 30),
+    kvCache: choice('fp8', 'int8'),
+  } satisfies Rules<LoadOptions>,
   quantize: {
     ...watching,
     out: any,
@@ -78,6 +83,7 @@ const RULES = {
     block: integer(1, 1 << 16),
     refine: integer(0, 100),
     scaleDtype: text,
+    kvCache: choice('fp8', 'int8', 'fp8-head', 'int8-head'),
     seed: integer(0, Number.MAX_SAFE_INTEGER),
     device: run.device,
     compute: run.compute,
@@ -172,6 +178,7 @@ const RULES = {
     text,
     window: integer(2, 1 << 30),
     reference: any,
+    kvCache: choice('fp8', 'int8'),
   } satisfies Rules<EvaluateOptions>,
 }
 

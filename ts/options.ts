@@ -49,6 +49,8 @@ export interface RunOptions {
 export interface LoadOptions extends RunOptions, Watching {
   /** Longest sequence in tokens; the model's own limit by default. */
   readonly context?: number | undefined
+  /** Round keys and values in the cache, as engines do; on the CPU. As they are by default. */
+  readonly kvCache?: 'fp8' | 'int8' | undefined
 }
 
 /** Options of `quantize`. */
@@ -104,12 +106,11 @@ export interface QuantizeOptions extends Watching {
   readonly refine?: number | undefined
   /** Data type of scales, `F32`, `F16` or `BF16` in any case; the weights' own by default. */
   readonly scaleDtype?: string | undefined
+  /** Calibrate scales for engines that keep keys and values in 8 bits; `-head`: one per head. */
+  readonly kvCache?: 'fp8' | 'int8' | 'fp8-head' | 'int8-head' | undefined
   /** Seed of what is random. Default 0. */
   readonly seed?: number | undefined
-  /**
-   * Where calibration computes the products of a block and the second moments of its inputs; `gpu`
-   * in Node only. `auto`, the default, is the CPU, because the bytes depend on the device.
-   */
+  /** Where calibration does its sums; `gpu` in Node only. Default `auto`: the CPU. */
   readonly device?: 'auto' | 'cpu' | 'gpu' | undefined
   /** Calibration runs in `f32`. */
   readonly compute?: 'auto' | 'f32' | 'int8' | undefined
@@ -294,4 +295,6 @@ export interface EvaluateOptions extends RunOptions, Watching {
   readonly window?: number | undefined
   /** The original, to measure the divergence from. */
   readonly reference?: string | Store | Model | undefined
+  /** As in `load`, for the model and not for the reference. */
+  readonly kvCache?: LoadOptions['kvCache']
 }

@@ -93,12 +93,11 @@ class Link {
   }
 }
 
-/** Buffers of the answers to a job or loader are handed over, as the contract says. */
+/** Buffers of a job's or loader's polls are handed over, as the contract says. */
 function owned(name: keyof Binding, args: readonly unknown[]): Transferable[] {
-  const answer = name === 'jobPoll' || name === 'modelPoll' ? args[1] : undefined
-  if (!Array.isArray(answer)) return []
+  if (name !== 'jobPoll' && name !== 'modelPoll') return []
   const buffers = new Set<ArrayBuffer>()
-  for (const bytes of answer) {
+  for (const bytes of args.slice(1).flat()) {
     if (!(bytes instanceof Uint8Array) || !(bytes.buffer instanceof ArrayBuffer)) continue
     if (bytes.byteLength === bytes.buffer.byteLength) buffers.add(bytes.buffer)
   }

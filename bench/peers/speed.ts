@@ -8,6 +8,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
+import { BILLION, makeLlama, type Shape } from './llama.ts'
 import {
   CALIBRATION,
   lowbit,
@@ -25,12 +26,20 @@ interface Contest {
   readonly name: string
   readonly ours: readonly string[]
   readonly wanted: number
+  /** On random weights of this shape instead of novels-4m. */
+  readonly shape?: Shape
 }
 
 const CONTESTS: readonly Contest[] = [
   { name: 'gptq', ours: ['--method', 'gptq', '--observer', 'minmax'], wanted: 2 },
   { name: 'awq', ours: ['--method', 'awq'], wanted: 5 },
   { name: 'rtn-mse', ours: ['--method', 'rtn', '--observer', 'mse'], wanted: 5 },
+  {
+    name: 'rtn-mse-1b',
+    ours: ['--method', 'rtn', '--observer', 'mse'],
+    wanted: 5,
+    shape: BILLION,
+  },
   { name: 'gptq-mse', ours: ['--method', 'gptq', '--observer', 'mse'], wanted: 5 },
 ]
 
@@ -47,13 +56,16 @@ const SAMPLES = 128
 const LENGTH = 512
 const SIZE = ['--samples', `${SAMPLES}`, '--length', `${LENGTH}`] as const
 
-async function contest({ name, ours, wanted }: Contest, runs: number): Promise<Result> {
+async function contest(one: Contest, runs: number): Promise<Result> {
+  const { name, ours, wanted, shape } = one
   const times = { ours: [] as number[], peer: [] as number[] }
   const scratch = mkdtempSync(join(tmpdir(), 'lowbit-peers-'))
+  const model = shape ? join(scratch, 'model') : MODEL
   try {
+    if (shape) await makeLlama(model, shape)
     for (let i = 0; i < runs; i++) {
-      times.ours.push(await timeOurs(ours, join(scratch, 'out')))
-      times.peer.push(await timePeer(name))
+      times.ours.push(await timeOurs(model, ours, join(scratch, 'out')))
+      times.peer.push(await timePeer(model, name))
     }
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error)
@@ -64,16 +76,17 @@ async function contest({ name, ours, wanted }: Contest, runs: number): Promise<R
   return { name, ...times, ratio: median(times.peer) / median(times.ours), wanted }
 }
 
-async function timeOurs(flags: readonly string[], out: string): Promise<number> {
+async function timeOurs(model: string, flags: readonly string[], out: string): Promise<number> {
   const what = ['--scheme', 'w4g128', '--calibration', CALIBRATION, ...SIZE, '--force', '--fresh']
-  const { code, err, seconds } = await lowbit('quantize', MODEL, '-o', out, ...flags, ...what)
+  const { code, err, seconds } = await lowbit('quantize', model, '-o', out, ...flags, ...what)
   if (code !== 0) throw new Error(`lowbit: ${err.trim()}`)
   return seconds
 }
 
-async function timePeer(method: string): Promise<number> {
+async function timePeer(model: string, name: string): Promise<number> {
+  const method = name.replace(/-1b$/, '')
   const script = join(import.meta.dirname, 'run_llmcompressor.py')
-  const ran = await run(peersPython(), [script, method, MODEL, CALIBRATION, ...SIZE])
+  const ran = await run(peersPython(), [script, method, model, CALIBRATION, ...SIZE])
   if (ran.code !== 0) throw new Error(`llm-compressor: ${ran.err.trim().slice(-400)}`)
   const answer: { seconds: number } = JSON.parse(ran.out.trim().split('\n').at(-1) ?? '{}')
   return answer.seconds
@@ -113,7 +126,7 @@ if (values.record) {
   const { processor, threads } = machine()
   const head = `# Speed against llm-compressor 0.14
 
-\`node bench/peers/speed.ts --record\` on ${processor}, ${threads} threads: novels-4m, ${SAMPLES} × ${LENGTH} tokens, w4g128,
+\`node bench/peers/speed.ts --record\` on ${processor}, ${threads} threads: novels-4m (1b: random weights of 1.1 billion parameters), ${SAMPLES} × ${LENGTH} tokens, w4g128,
 median (runs). Ours is the whole process from start to end; the peer's is its \`oneshot\` call alone.
 
 `

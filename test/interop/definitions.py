@@ -119,6 +119,21 @@ def nvfp4(parts, config):
     return fp4(parts["weight_packed"]) * scales.repeat_interleave(16, 1)
 
 
+def nvfp4_inputs(scale):
+    """Rounding of inputs to E2M1 in runs of 16, whose scales are E4M3 over one from calibration."""
+    def rounded(x):
+        runs = x.reshape(*x.shape[:-1], -1, 16)
+        stored = (scale * (runs.abs().amax(-1, keepdim=True) / 6)).clamp(max=448).to(torch.float8_e4m3fn).float()
+        each = torch.where(stored == 0, torch.full_like(stored, 0.125), stored) / scale
+        wanted = (runs / each).abs()
+        middle = (E2M1[1:] + E2M1[:-1]) / 2
+        # A value half way goes to the even code.
+        passed = [wanted > m if code % 2 == 0 else wanted >= m for code, m in enumerate(middle)]
+        return (E2M1[sum(p.long() for p in passed)] * runs.sign() * each).reshape(x.shape)
+
+    return rounded
+
+
 def mxfp4(parts, config):
     return fp4(parts["weight_packed"]) * torch.exp2(parts["weight_scale"].float() - 127).repeat_interleave(32, 1)
 

@@ -29,7 +29,7 @@ ROWS = [
     ],
     ("ct fp8", ["--scheme", "fp8"], CT),
     *[(f"ct {scheme}", ["--scheme", scheme], how) for scheme in ("nvfp4", "mxfp4") for how in (CT, DEFINITION)],
-    ("ct nvfp4a4", ["--scheme", "nvfp4a4", *FAST], CT),
+    *[("ct nvfp4a4", ["--scheme", "nvfp4a4", *FAST], how) for how in (CT, DEFINITION)],
     ("ct w4g128 + w8g128", ["--scheme", "w4g128", "--layers", "re:.*down_proj=w8g128"], CT),
     ("ct w4g128 + fp8", ["--scheme", "w4g128", "--layers", "re:.*down_proj=fp8"], CT),
     *[

@@ -1,6 +1,7 @@
 /**
  * Writes lowbit's f32 logits of a checkpoint for the prompts of a fixture, for scripts here to
- * compare with another tool's: `node logits.ts CHECKPOINT OUT [FIXTURE]`.
+ * compare with another tool's: `node logits.ts CHECKPOINT OUT [FIXTURE [KV_CACHE]]`, where the last
+ * rounds keys and values as `fp8` or `int8`.
  */
 import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
@@ -36,10 +37,11 @@ async function prompts(fixture: string): Promise<Map<string, BigInt64Array>> {
 }
 
 async function main(): Promise<void> {
-  const [checkpoint, out, fixture = FIXTURE] = process.argv.slice(2)
+  const [checkpoint, out, fixture = FIXTURE, cache] = process.argv.slice(2)
   if (checkpoint === undefined || out === undefined)
     throw new Error('CHECKPOINT and OUT are missing')
-  const model = await load(checkpoint, { device: 'cpu', compute: 'f32' })
+  const kvCache = cache === 'fp8' || cache === 'int8' ? cache : undefined
+  const model = await load(checkpoint, { device: 'cpu', compute: 'f32', kvCache })
   const tensors: Record<string, Planned> = {}
   for (const [name, ids] of await prompts(fixture)) {
     const logits = await model.logits(Uint32Array.from(ids, Number))

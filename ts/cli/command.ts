@@ -1,6 +1,7 @@
 /** What a command is, and the parts that several share. */
 import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { Lowbit } from '../api.ts'
+import { LowbitError, quote } from '../error.ts'
 import type { Model } from '../model.ts'
 import type { LoadOptions, RunOptions, Watching } from '../options.ts'
 import type { Terminal } from './terminal.ts'
@@ -87,6 +88,24 @@ export function size(text: string): number {
   throw new InvalidArgumentError('It must be a size such as 5GB.')
 }
 
+/**
+ * The `pattern=value` of a flag as pairs; `option` names one that is none. A pattern may hold an
+ * equals sign, a value cannot.
+ */
+export function pairsOf(
+  flag: string,
+  texts: readonly string[],
+  example: string,
+): readonly (readonly [string, string])[] {
+  return texts.map((text) => {
+    const at = text.lastIndexOf('=')
+    if (at > 0) return [text.slice(0, at), text.slice(at + 1)]
+    throw new LowbitError('option', `${flag} is ${quote(text)}`, {
+      remedy: `write a pattern and what it gets, as in '${example}'`,
+    })
+  })
+}
+
 /** Flags of every command that runs a model. */
 export interface RunFlags {
   readonly device?: RunOptions['device']
@@ -110,6 +129,18 @@ export function addRunFlags(command: Command): Command {
     .option('--gpu-layers <n>', 'how many of the last blocks the GPU holds', integer(0))
     .option('--threads <n>', 'CPU threads', integer(1))
     .addOption(new Option('--isa <name>', 'instruction set').hideHelp())
+}
+
+/** Adds the flags of every command that writes a model and can be gone on with. */
+export function addJobFlags(command: Command): Command {
+  return command
+    .option('--threads <n>', 'CPU threads; the result does not depend on it', integer(1))
+    .option('--max-shard-size <size>', 'longest file, as in 5GB', size)
+    .addOption(new Option('--isa <name>', 'instruction set').hideHelp())
+    .addOption(new Option('--resume', 'go on with an unfinished run (default)').conflicts('fresh'))
+    .option('--fresh', 'forget an unfinished run')
+    .option('--force', 'replace a model that is already there')
+    .option('--json', 'print the report as JSON')
 }
 
 /** The options of a call among a command's flags. */

@@ -1,14 +1,13 @@
 /** `lowbit convert`: from one format to another. */
 import { type Command, Option } from 'commander'
 import { MIXES } from '../convert/gguf.ts'
-import { LowbitError, quote } from '../error.ts'
 import type { ConvertOptions } from '../options.ts'
 import {
+  addJobFlags,
   type Context,
-  integer,
+  pairsOf,
   printReport,
   type Register,
-  size,
   MODEL,
   watching,
 } from './command.ts'
@@ -107,16 +106,10 @@ export function addGguf(command: Command): void {
 }
 
 function addRun(command: Command): void {
-  command
+  const run = command
     .optionsGroup('The run:')
     .option('--dry-run', 'print the plan and write nothing')
-    .option('--threads <n>', 'CPU threads; the result does not depend on it', integer(1))
-    .option('--max-shard-size <size>', 'longest file, as in 5GB', size)
-    .addOption(new Option('--isa <name>', 'instruction set').hideHelp())
-    .addOption(new Option('--resume', 'go on with an unfinished run (default)').conflicts('fresh'))
-    .option('--fresh', 'forget an unfinished run')
-    .option('--force', 'replace a model that is already there')
-    .option('--json', 'print the report as JSON')
+  addJobFlags(run)
 }
 
 async function convert(context: Context, model: string, flags: Flags): Promise<void> {
@@ -132,7 +125,7 @@ export function optionsOf(
   return {
     ...same,
     maxShardBytes: maxShardSize,
-    tensorTypes: tensorType?.map(pairOf),
+    tensorTypes: tensorType && pairsOf('--tensor-type', tensorType, 'ffn_down=Q6_K'),
     outputType: outputTensorType,
     embeddingType: tokenEmbeddingType,
   }
@@ -151,13 +144,4 @@ export async function runConvert(
     ...watching(context),
   })
   printReport(context, report, json, report.dryRun ? planText : doneText)
-}
-
-/** `ffn_(up|gate)=Q6_K`: an expression may hold an equals sign, a type cannot. */
-function pairOf(text: string): readonly [string, string] {
-  const at = text.lastIndexOf('=')
-  if (at > 0) return [text.slice(0, at), text.slice(at + 1)]
-  throw new LowbitError('option', `--tensor-type is ${quote(text)}`, {
-    remedy: "write a pattern and a type, as in 'ffn_down=Q6_K'",
-  })
 }

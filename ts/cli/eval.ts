@@ -1,6 +1,8 @@
 /** `lowbit eval`: what a model's quality is, and what quantization cost. */
+import { Option } from 'commander'
 import { bytesText } from '../bytes.ts'
 import type { Evaluation } from '../evaluate/evaluate.ts'
+import type { CacheInfo } from '../loaded.ts'
 import {
   addRunFlags,
   type Context,
@@ -19,13 +21,15 @@ interface Flags extends RunFlags {
   readonly text?: string
   readonly window?: number
   readonly reference?: string
+  readonly kvCache?: 'fp8' | 'int8'
   readonly json?: boolean
 }
 
 const EXAMPLES = `
 Examples:
   lowbit eval ./model-w4
-  lowbit eval ./model-w4 --text ./test.txt --window 2048 --reference ./model --json`
+  lowbit eval ./model-w4 --text ./test.txt --window 2048 --reference ./model --json
+  lowbit eval ./model-fp8 --kv-cache fp8 --reference ./model-fp8     # what the cache alone costs`
 
 /** Adds the command. */
 export const registerEval: Register = (program, context) => {
@@ -40,6 +44,12 @@ export const registerEval: Register = (program, context) => {
     .option('--text <file>', 'text to measure on (a public-domain text)')
     .option('--window <n>', 'tokens of a window (512)', integer(2))
     .option('--reference <model>', 'the original, to measure the divergence from')
+    .addOption(
+      new Option(
+        '--kv-cache <scheme>',
+        'round keys and values as engines do, with the scales of the model if it has some',
+      ).choices(['fp8', 'int8']),
+    )
   addRunFlags(command)
     .option('--json', 'print the figures as JSON')
     .addHelpText('after', EXAMPLES)
@@ -47,7 +57,7 @@ export const registerEval: Register = (program, context) => {
 }
 
 async function evaluate(context: Context, model: string, flags: Flags): Promise<void> {
-  const { json, window, reference } = flags
+  const { json, window, reference, kvCache } = flags
   const text = flags.text === undefined ? undefined : await readTextFile(flags.text)
   const api = await context.api()
   const figures = await api.evaluate(model, {
@@ -55,6 +65,7 @@ async function evaluate(context: Context, model: string, flags: Flags): Promise<
     text,
     window,
     reference,
+    kvCache,
     ...watching(context),
   })
   if (json) printJson(context, figures)
@@ -71,6 +82,7 @@ function figuresText(figures: Evaluation): string {
     ['size', bytesText(bytes)],
     ['compute', `${figures.compute} on ${figures.device}`],
   ]
+  if (figures.kvCache) rows.push(['KV cache', cacheText(figures.kvCache)])
   if (reference) {
     rows.push(
       ['reference', `${reference.perplexity.toFixed(3)} perplexity`],
@@ -80,4 +92,14 @@ function figuresText(figures: Evaluation): string {
     )
   }
   return tableText(rows)
+}
+
+const SCALES: Readonly<Record<CacheInfo['scales'], string>> = {
+  checkpoint: 'scales of the checkpoint',
+  one: 'scales of 1: the checkpoint has none',
+  token: 'a scale for each head of each token: the checkpoint has none',
+}
+
+function cacheText({ scheme, scales }: CacheInfo): string {
+  return `${scheme}, ${SCALES[scales]}`
 }

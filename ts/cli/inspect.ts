@@ -52,6 +52,7 @@ function factsText(inspection: Inspection): string {
     ['place', inspection.place],
     ['format', shown(inspection.format)],
     ...(inspection.problem === null ? [] : [['cannot run', shown(inspection.problem)]]),
+    ...(inspection.kvCache === null ? [] : [['KV cache', cacheText(inspection.kvCache)]]),
     ['architecture', architectureText(inspection)],
     ...(sizes ? [['model', sizesText(sizes)]] : []),
     ['parameters', inspection.parameters.toLocaleString('en')],
@@ -62,6 +63,12 @@ function factsText(inspection: Inspection): string {
       .map(([key, value]) => ['metadata', shown(`${key}: ${value}`)]),
     ...(rest > 0 ? [['metadata', `and ${rest} more, with --json`]] : []),
   ])
+}
+
+/** `fp8-head` in words. */
+function cacheText(scheme: string): string {
+  const [element = '', head] = scheme.split('-')
+  return `${element}, ${head === undefined ? 'one scale for all heads' : 'a scale for each head'}`
 }
 
 function architectureText({ architecture, modelType, sizes }: Inspection): string {

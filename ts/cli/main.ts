@@ -1,10 +1,12 @@
 #!/usr/bin/env node
-/** The `lowbit` program. */
-import { createApi } from '../api.ts'
-import { nodeHost } from '../host.node.ts'
+/** The `lowbit` program. Help and usage errors are there before the rest is loaded. */
 import { start } from './start.ts'
 
 await start(async () => {
-  const { nativeBinding } = await import('../native.ts')
+  const [{ createApi }, { nodeHost }, { nativeBinding }] = await Promise.all([
+    import('../api.ts'),
+    import('../host.node.ts'),
+    import('../native.ts'),
+  ])
   return createApi(await nativeBinding(), nodeHost)
 })

@@ -1,6 +1,6 @@
 /** What `lowbit quantize` prints: the plan, and the table at the end. */
 import { bytesText } from '../bytes.ts'
-import { adapterText, parallelText, stepsText } from '../quantize/card.ts'
+import { adapterText, parallelText, stepsText } from '../quantize/phrases.ts'
 import { kindsOf } from '../quantize/kinds.ts'
 import type { QuantizeReport } from '../quantize/report.ts'
 import { tableText, timeText } from './terminal.ts'
@@ -52,6 +52,7 @@ export function doneText(report: QuantizeReport): string {
     ...deviceRows(report.plan),
     ['size', `${bytesText(bytes)}, from ${bytesText(sourceBytes)}`],
     ...bitsRows(report),
+    ...cacheRows(report),
     ['files', `${files.length}, read back and checked`],
     ...memoryRows(report),
     ['time', timeText(seconds) + (resumed ? ', after going on with an unfinished run' : '')],
@@ -74,6 +75,18 @@ function deviceRows({ adapter }: QuantizeReport['plan']): readonly Row[] {
 
 function deviceMemoryRows({ deviceMemoryBytes = 0 }: QuantizeReport['plan']): readonly Row[] {
   return deviceMemoryBytes > 0 ? [['memory of the gpu', bytesText(deviceMemoryBytes)]] : []
+}
+
+/** What scales of the KV cache came out. */
+function cacheRows({ kvCache }: QuantizeReport): readonly Row[] {
+  if (!kvCache) return []
+  const keys = rangeText(kvCache.blocks.flatMap((block) => block.keys))
+  const values = rangeText(kvCache.blocks.flatMap((block) => block.values))
+  return [['KV cache', `${kvCache.scheme}: scales of keys ${keys}, of values ${values}`]]
+}
+
+function rangeText(values: readonly number[]): string {
+  return `${Math.min(...values).toPrecision(3)} to ${Math.max(...values).toPrecision(3)}`
 }
 
 /** How often each transform is made. */

@@ -4,12 +4,13 @@ import { isGgufFile } from '../convert/gguf.ts'
 import { LowbitError } from '../error.ts'
 import type { QuantizeOptions } from '../options.ts'
 import {
+  addJobFlags,
   type Context,
   integer,
   number,
+  pairsOf,
   printReport,
   type Register,
-  size,
   MODEL,
   watching,
 } from './command.ts'
@@ -38,6 +39,7 @@ interface Flags
       | 'block'
       | 'refine'
       | 'scaleDtype'
+      | 'kvCache'
       | 'seed'
       | 'device'
       | 'compute'
@@ -71,6 +73,7 @@ Examples:
   lowbit quantize ./model -o ./mixed --layers 're:.*down_proj=w8g128' --dry-run
   lowbit quantize ./model -o ./mixed --target-bpw 4.25
   lowbit quantize ./model -o ./model-w4 --device gpu
+  lowbit quantize ./model -o ./model-fp8 --recipe fp8-dynamic --kv-cache fp8
   lowbit quantize ./model -o model.gguf --scheme Q4_K_M --imatrix model.imatrix.gguf
 
 lowbit recipes lists the recipes. Every output holds the recipe.yaml that makes it again.
@@ -124,6 +127,16 @@ function addWhat(command: Command): void {
       choice('--prune <method>', 'make weights zero first', 'magnitude', 'wanda', 'sparsegpt'),
     )
     .option('--sparsity <share|n:m>', 'how many become zero (2:4)')
+    .addOption(
+      choice(
+        '--kv-cache <scheme>',
+        'scales for keys and values in 8 bits; -head: one per head',
+        'fp8',
+        'int8',
+        'fp8-head',
+        'int8-head',
+      ),
+    )
 }
 
 function addCalibration(command: Command): void {
@@ -155,19 +168,13 @@ function addRounding(command: Command): void {
 }
 
 function addRun(command: Command): void {
-  command
+  const run = command
     .optionsGroup('The run:')
     .option('--dry-run', 'print the plan and write nothing')
     .option('--compare-text [prompts...]', 'write on from prompts, before and after')
     .addOption(choice('--device <device>', 'where calibration runs (cpu)', 'auto', 'cpu', 'gpu'))
     .addOption(choice('--compute <mode>', 'calibration is in f32', 'auto', 'f32', 'int8'))
-    .option('--threads <n>', 'CPU threads; the result does not depend on it', integer(1))
-    .option('--max-shard-size <size>', 'longest file, as in 5GB', size)
-    .addOption(new Option('--isa <name>', 'instruction set').hideHelp())
-    .addOption(new Option('--resume', 'go on with an unfinished run (default)').conflicts('fresh'))
-    .option('--fresh', 'forget an unfinished run')
-    .option('--force', 'replace a model that is already there')
-    .option('--json', 'print the report as JSON')
+  addJobFlags(run)
 }
 
 /** Flags that say how GGUF is written; others are of calibrated methods. */
@@ -221,19 +228,13 @@ async function quantize(context: Context, model: string, flags: Flags): Promise<
   const api = await context.api()
   const report = await api.quantize(model, {
     ...same,
-    ...(layers ? { layers: layers.map(pairOf) } : {}),
+    ...(layers ? { layers: pairsOf('--layers', layers, 're:.*down_proj=w8g128') } : {}),
     ...(sparsity === undefined ? {} : { sparsity: shareOf(sparsity) }),
     ...(allExperts ? {} : { allExperts }),
     maxShardBytes: maxShardSize,
     ...watching(context),
   })
   printReport(context, report, json, report.dryRun ? planText : doneText)
-}
-
-/** `re:.*down_proj=w8g128`: an expression may hold an equals sign, a scheme cannot. */
-function pairOf(text: string): readonly [string, string] {
-  const at = text.lastIndexOf('=')
-  return [text.slice(0, Math.max(at, 0)), text.slice(at + 1)]
 }
 
 /** `0.5`, or `2:4` as it is. */

@@ -1,7 +1,6 @@
 /** `lowbit recipes`: the recipes that ship with the package. */
 import { LowbitError, nearest, quote } from '../error.ts'
 import { METHODS, PRESETS } from '../recipe/presets.ts'
-import { stringify } from 'yaml'
 import { type Context, printJson, type Register } from './command.ts'
 import { tableText } from './terminal.ts'
 
@@ -25,11 +24,11 @@ export const registerRecipes: Register = (program, context) => {
     )
 }
 
-function recipes(
+async function recipes(
   context: Context,
   name: string | undefined,
   flags: { readonly json?: boolean },
-): void {
+): Promise<void> {
   if (name === undefined) {
     if (flags.json) return printJson(context, { recipes: PRESETS, methods: METHODS })
     return context.terminal.out(tableText(PRESETS.map((preset) => [preset.name, preset.about])))
@@ -45,5 +44,6 @@ function recipes(
     })
   }
   if (flags.json) return printJson(context, found)
+  const { stringify } = await import('yaml')
   context.terminal.out(`# ${found.about}\n${stringify(found.recipe, { lineWidth: 0 })}`)
 }

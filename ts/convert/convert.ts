@@ -2,8 +2,7 @@
 import type { Binding } from '../binding.ts'
 import type { Json } from '../bytes.ts'
 import { type Checkpoint, openCheckpoint } from '../checkpoint.ts'
-import { errorFrom } from '../error.ts'
-import { type Host, type Output, type Source, storeOutput } from '../host.ts'
+import type { Host, Output, Source } from '../host.ts'
 import { modelName } from '../hub/name.ts'
 import { checkOptions } from '../option-rules.ts'
 import type { ConvertOptions } from '../options.ts'
@@ -13,17 +12,16 @@ import { drive } from '../quantize/drive.ts'
 import { enginesFor } from '../quantize/engines.ts'
 import { checkSpace, copyFiles, filesToCopy, writeText } from '../quantize/files.ts'
 import { type Gauge, gauge } from '../quantize/gauge.ts'
-import { memoryStore } from '../store/memory.ts'
-import { readOptional, type Store } from '../store/store.ts'
+import { bytesOf, cardOf, placeOf, planFrom, withJob, withOutput } from '../quantize/job.ts'
+import type { Store } from '../store/store.ts'
 import { type Adapter, openAdapter } from './adapter.ts'
 import { cardText } from './card.ts'
 import { formatOf, ggufParts } from './gguf.ts'
 import type { ConvertPlan, ConvertReport, CoreConvertPlan, CoreConvertReport } from './report.ts'
-import { jobText, planFrom, reader } from './request.ts'
+import { jobText, reader } from './request.ts'
 
 /** What is not copied: the texts that are written anew. */
 const WRITTEN: ReadonlySet<string> = new Set(['config.json', 'README.md'])
-const CARD_BYTES_MAX = 1 << 20
 
 /** Where the work is done. */
 interface World {
@@ -60,7 +58,7 @@ export async function convertModel(
   return {
     ...summary(run, report),
     model: checkpoint.place,
-    out: typeof options.out === 'string' ? options.out : options.out.place,
+    out: placeOf(options.out),
     ...(adapter ? { lora: adapter.tensors.store.place } : {}),
     dryRun: options.dryRun ?? false,
     plan: planOf(plan),
@@ -85,7 +83,7 @@ async function prepare(
   const adapter = lora && (await openAdapter(binding, lora))
   const gguf = options.format === 'gguf' ? await ggufParts(host, checkpoint, options) : undefined
   const text = jobText(checkpoint, { options, adapter, gguf, threads: host.threads, journal: [] })
-  const plan = await planFrom(binding, text, checkpoint.place)
+  const plan = await planFrom<CoreConvertPlan>(binding, text, checkpoint.place)
   return {
     ...world,
     options,
@@ -120,28 +118,15 @@ function summary(
   const { format } = options
   const planned =
     plan.bitsPerWeight === null ? [] : plan.layers.filter(({ scheme }) => /^[a-z]/.test(scheme))
-  const sourceBytes = checkpoint.files.reduce((bytes, file) => bytes + file.bytes, 0)
-  const engines =
-    planned.length === 0 ? [] : enginesFor({ format, layers: planned, ignored: plan.ignored })
+  const sourceBytes = bytesOf(checkpoint)
+  const engines = planned.length === 0 ? [] : enginesFor({ ...plan, format, layers: planned })
   return { format, layers, exact, rounded, merged, engines, sourceBytes, bytes: plan.outputBytes }
 }
 
-async function write(run: Run): Promise<Done> {
+function write(run: Run): Promise<Done> {
   const { options, checkpoint, adapter, host } = run
-  const { out, force = false } = options
   const inputs = [checkpoint.place, ...(adapter ? [adapter.tensors.store.place] : [])]
-  const output =
-    typeof out === 'string'
-      ? await host.output(out, { force, inputs })
-      : await storeOutput(out, memoryStore([], 'scratch'))
-  try {
-    if (options.fresh) await output.clear()
-    const done = await fill(run, output)
-    await output.publish()
-    return done
-  } finally {
-    await output.close()
-  }
+  return withOutput(host, options, inputs, (output) => fill(run, output))
 }
 
 async function fill(run: Run, output: Output): Promise<Done> {
@@ -173,17 +158,13 @@ async function runJob(
 ): Promise<CoreConvertReport> {
   const { binding, checkpoint, adapter, gguf, plan, options, host } = run
   const text = jobText(checkpoint, { options, adapter, gguf, threads: host.threads, journal })
-  const job = await binding.jobOpen(text, new Uint32Array(0)).catch((error: unknown) => {
-    throw errorFrom(error, 'internal')
-  })
-  try {
-    const read = reader(checkpoint, adapter)
-    const { signal } = options
-    const driving = { binding, job, read, plan, output, signal, report: run.gauge.report }
-    return (await drive<CoreConvertReport>(driving)).report
-  } finally {
-    await binding.close(job)
-  }
+  const read = reader(checkpoint, adapter)
+  const { signal } = options
+  const driving = { binding, read, plan, output, signal, report: run.gauge.report }
+  const driven = await withJob(binding, text, new Uint32Array(0), (job) =>
+    drive<CoreConvertReport>({ ...driving, job }),
+  )
+  return driven.report
 }
 
 /** What a loader and a reader need. */
@@ -194,7 +175,7 @@ async function writeTexts(run: Run, store: Store, report: CoreConvertReport): Pr
   const catalog: { version: string; formats?: readonly { name: string }[] } = JSON.parse(
     await binding.catalog(),
   )
-  const card = await cardOf(checkpoint.store, 'README.md')
+  const card = await cardOf(checkpoint.store)
   const first = await cardOf(checkpoint.store, 'README.original.md')
   // It says who made the original and under what licence.
   if (card !== undefined && first === undefined) await writeText(store, 'README.original.md', card)
@@ -210,11 +191,6 @@ async function writeTexts(run: Run, store: Store, report: CoreConvertReport): Pr
     sourceCard: first ?? card,
   }
   await writeText(store, 'README.md', cardText(facts))
-}
-
-async function cardOf(store: Store, name: string): Promise<string | undefined> {
-  const bytes = await readOptional(store, name, CARD_BYTES_MAX).catch(() => undefined)
-  return bytes && new TextDecoder().decode(bytes)
 }
 
 /** A plan without the texts to write. */

@@ -32,6 +32,8 @@ export interface ConvertPlan {
   readonly layers: readonly PlannedModule[]
   /** Linear layers that are floats. */
   readonly ignored: readonly string[]
+  /** Two linears that engines join into one matrix and that differ; null when there are none. */
+  readonly torn: string | null
   readonly outputs: readonly { readonly file: string; readonly bytes: number }[]
   /** Over the quantized layers; null when there are none. */
   readonly bitsPerWeight: number | null

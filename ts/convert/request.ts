@@ -1,12 +1,10 @@
 /** A conversion as the core is asked for it. */
-import type { Binding } from '../binding.ts'
 import type { Json } from '../bytes.ts'
 import { type Checkpoint, readTensor, requestText, type TensorPlace } from '../checkpoint.ts'
-import { errorFrom } from '../error.ts'
 import type { ConvertOptions } from '../options.ts'
 import type { Driving } from '../quantize/drive.ts'
+import { identitiesOf } from '../quantize/job.ts'
 import type { Adapter } from './adapter.ts'
-import type { CoreConvertPlan } from './report.ts'
 
 /** What the core calls the tensors of an adapter by. */
 const PREFIX = 'adapter:'
@@ -35,24 +33,10 @@ export function jobText(checkpoint: Checkpoint, parts: RequestParts): string {
     isa,
     maxShardBytes,
     identities: {
-      ...identities(checkpoint, ''),
-      ...(adapter && identities(adapter.tensors, PREFIX)),
+      ...identitiesOf(checkpoint),
+      ...(adapter && identitiesOf(adapter.tensors, PREFIX)),
     },
   })
-}
-
-/** Asks for the plan. */
-export async function planFrom(
-  binding: Binding,
-  text: string,
-  place: string,
-): Promise<CoreConvertPlan> {
-  try {
-    const plan: CoreConvertPlan = JSON.parse(await binding.plan(text))
-    return plan
-  } catch (error) {
-    throw errorFrom(error, 'internal', place)
-  }
 }
 
 /** Reads tensors of the source, and of the adapter by their longer names. */
@@ -67,8 +51,4 @@ function entries({
   tensors,
 }: Checkpoint): readonly Pick<TensorPlace, 'name' | 'dtype' | 'shape'>[] {
   return Array.from(tensors.values(), ({ name, dtype, shape }) => ({ name, dtype, shape }))
-}
-
-function identities(checkpoint: Checkpoint, prefix: string): Readonly<Record<string, string>> {
-  return Object.fromEntries(checkpoint.files.map(({ name, identity }) => [prefix + name, identity]))
 }

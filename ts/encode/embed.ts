@@ -4,7 +4,8 @@ import type { Loaded } from '../loaded.ts'
 import { checkOptions, listText, textList } from '../option-rules.ts'
 import type { EmbedOptions } from '../options.ts'
 import { encodeTexts } from './batch.ts'
-import type { Sentence } from './sentence.ts'
+import { applyDense, normalized } from './dense.ts'
+import type { Sentence, Step } from './sentence.ts'
 
 /** One vector per text, in their order. */
 export async function embedTexts(
@@ -20,13 +21,17 @@ export async function embedTexts(
   const fallback = info.causal ? 'lasttoken' : 'mean'
   const own = sentence.pooling.length > 0 ? sentence.pooling : [fallback]
   const framed = list.map((text) => prompt + (sentence.lowerCase ? text.toLowerCase() : text))
-  return encodeTexts(
+  const [first, ...rest] = stepsOf(sentence, options.normalize)
+  // Dividing pooled vectors is the core's.
+  const normalize = first === 'normalize'
+  const steps = first === undefined || normalize ? rest : [first, ...rest]
+  const vectors = await encodeTexts(
     loaded,
     framed,
     {
       want: 'vectors',
       pooling: options.pooling === undefined ? own : [options.pooling],
-      normalize: options.normalize ?? sentence.normalize,
+      normalize,
     },
     {
       signal: options.signal,
@@ -35,6 +40,19 @@ export async function embedTexts(
       truncate: options.truncate ?? true,
     },
   )
+  return vectors.map((vector) => steps.reduce(through, vector))
+}
+
+function through(vector: Float32Array, step: Step): Float32Array {
+  return step === 'normalize' ? normalized(vector) : applyDense(step, vector)
+}
+
+/** The model's own steps, but for whether vectors have length 1 in the end. */
+function stepsOf({ steps }: Sentence, normalize: boolean | undefined): readonly Step[] {
+  if (normalize === undefined) return steps
+  const last = steps.findLastIndex((step) => step !== 'normalize')
+  const before = steps.slice(0, last + 1)
+  return normalize ? [...before, 'normalize'] : before
 }
 
 function promptOf({ prompts, prompt }: Sentence, asked: string | undefined): string {

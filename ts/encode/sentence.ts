@@ -1,17 +1,19 @@
 /**
  * What the files of sentence-transformers beside a model say about its vectors: `modules.json`,
- * the pooling's `config.json`, `sentence_bert_config.json`, `config_sentence_transformers.json`.
+ * the pooling's `config.json`, `Dense` layers (`dense.ts`), `sentence_bert_config.json`, `config_sentence_transformers.json`.
  */
+import type { Binding } from '../binding.ts'
 import { isObject, type Json, objectOf, textOf } from '../bytes.ts'
 import { LowbitError, quote } from '../error.ts'
 import { readOptional, type Store } from '../store/store.ts'
+import { type Dense, readDense } from './dense.ts'
 
 /** How vectors are made of a model's states. */
 export interface Sentence {
   /** Names of poolings whose vectors lie side by side; empty when no file says. */
   readonly pooling: readonly string[]
-  /** Vectors are divided by their length. */
-  readonly normalize: boolean
+  /** What pooled vectors go through, in order. */
+  readonly steps: readonly Step[]
   /** Longest text in tokens, if it is less than the model's context. */
   readonly limit: number | undefined
   /** Texts are made lower case first. */
@@ -20,6 +22,9 @@ export interface Sentence {
   readonly prompts: Readonly<Record<string, string>>
   readonly prompt: string | undefined
 }
+
+/** A layer, or the division by the length. */
+export type Step = Dense | 'normalize'
 
 const BYTES_MAX = 1 << 20
 
@@ -34,17 +39,18 @@ const POOLING_KEYS: readonly (readonly [key: string, pooling: string])[] = [
 ]
 
 /** Reads the files; all of them may be absent. `unsupported` names a module that is not computed. */
-export async function readSentence(store: Store): Promise<Sentence> {
+export async function readSentence(binding: Binding, store: Store): Promise<Sentence> {
   const modules = await readModules(store)
   let pooling: readonly string[] = []
-  let normalize = false
+  const steps: Step[] = []
   for (const { kind, path } of modules) {
     if (kind === 'Pooling') pooling = await readPooling(store, `${path}/config.json`)
-    else if (kind === 'Normalize') normalize = true
+    else if (kind === 'Normalize') steps.push('normalize')
+    else if (kind === 'Dense') steps.push(await readDense(binding, store, path))
     else if (kind !== 'Transformer') {
       throw new LowbitError('unsupported', `Module ${quote(kind)} after the transformer`, {
         place: `${store.place}/modules.json`,
-        remedy: 'computed are Transformer, Pooling and Normalize',
+        remedy: 'computed are Transformer, Pooling, Dense and Normalize',
       })
     }
   }
@@ -55,7 +61,7 @@ export async function readSentence(store: Store): Promise<Sentence> {
   const prompt = prompts['default_prompt_name']
   return {
     pooling,
-    normalize,
+    steps,
     limit: typeof limit === 'number' && limit >= 1 ? Math.floor(limit) : undefined,
     lowerCase: limits['do_lower_case'] === true,
     prompts: Object.fromEntries(

@@ -1,6 +1,6 @@
 /** Perplexity of a model on a text, and how far it is from its original. */
 import { errorFrom, LowbitError, throwIfAborted } from '../error.ts'
-import { type Loaded, loadedOf } from '../loaded.ts'
+import { type CacheInfo, type Loaded, loadedOf } from '../loaded.ts'
 import type { Model } from '../model.ts'
 import type { Watching } from '../options.ts'
 import { meter } from '../progress.ts'
@@ -27,6 +27,8 @@ export interface Evaluation {
   /** How the model ran. */
   readonly compute: string
   readonly device: string
+  /** How keys and values were rounded, where they were. */
+  readonly kvCache?: CacheInfo
   /** The original. */
   readonly reference?: { readonly model: string; readonly perplexity: number; readonly nll: number }
   /** Mean over all positions of KL(reference ‖ model) over the whole vocabulary, in nats. */
@@ -87,6 +89,7 @@ export async function evaluateModel(model: Model, what: Measurement): Promise<Ev
     bytes: model.bytes,
     compute: model.info.compute,
     device: model.info.device,
+    ...(model.info.kvCache ? { kvCache: model.info.kvCache } : {}),
     ...(reference ? totals.against(reference.place) : {}),
   }
 }

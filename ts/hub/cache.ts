@@ -2,7 +2,7 @@
  * The cache that all tools of the hub share: `<cache>/models--owner--name/` with `blobs/<digest>`,
  * `snapshots/<commit>/<path>` as links to them and `refs/<revision>` with the commit's name.
  */
-import { copyFile, mkdir, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises'
+import { copyFile, readFile, rename, rm, stat, symlink, writeFile } from 'node:fs/promises'
 import * as nodeFs from 'node:fs/promises'
 import { dirname, join, relative } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
@@ -11,7 +11,7 @@ import { LowbitError, throwIfAborted } from '../error.ts'
 import type { Source } from '../host.ts'
 import type { Watching } from '../options.ts'
 import { meter } from '../progress.ts'
-import { writeError } from '../store/fs-write.ts'
+import { makeFolder } from '../store/fs-write.ts'
 import { fsStore } from '../store/fs.ts'
 import { lockFile } from '../store/lock.ts'
 import type { Release } from '../store/store.ts'
@@ -90,7 +90,7 @@ async function fetched(
   const folder = snapshot(commit.sha)
   const store = fsStore(folder)
   const texts = textsOf(commit.files)
-  await make(folder)
+  await makeFolder(nodeFs, folder)
   const run = new Run(settings, name, commit, watching)
   // Two processes would fetch the same bytes twice, and into the same part.
   const release = await locked(locks, watching.signal)
@@ -107,7 +107,7 @@ async function fetched(
 
 /** Waits until nobody else fetches this model. */
 async function locked(folder: string, signal: AbortSignal | undefined): Promise<Release> {
-  await make(folder)
+  await makeFolder(nodeFs, folder)
   for (;;) {
     throwIfAborted(signal)
     try {
@@ -175,7 +175,7 @@ class Run {
 
   async #one(root: string, file: RepoFile, { show, signal }: Watched): Promise<void> {
     const path = join(root, 'blobs', file.digest)
-    await make(dirname(path))
+    await makeFolder(nodeFs, dirname(path))
     const { repo } = this.#name
     const encoded = file.path.split('/').map(encodeURIComponent).join('/')
     await downloadFile({
@@ -192,7 +192,7 @@ class Run {
     const link = join(root, 'snapshots', this.#commit.sha, path)
     const found = await stat(link).catch(() => undefined)
     if (found?.size === bytes) return
-    await make(dirname(link))
+    await makeFolder(nodeFs, dirname(link))
     const blob = join(root, 'blobs', digest)
     await rm(link, { force: true })
     try {
@@ -239,16 +239,8 @@ async function atOnce(
 
 async function writeRef(root: string, revision: string, sha: string): Promise<void> {
   const path = join(root, 'refs', revision)
-  await make(dirname(path))
+  await makeFolder(nodeFs, dirname(path))
   const aside = `${path}.${process.pid}`
   await writeFile(aside, sha)
   await rename(aside, path)
-}
-
-async function make(folder: string): Promise<void> {
-  try {
-    await mkdir(folder, { recursive: true })
-  } catch (error) {
-    throw writeError(error, folder)
-  }
 }

@@ -2,6 +2,7 @@
  * What a model on the hub consists of, as one commit has it. The routes (`/api/models/…/revision`,
  * `/api/models/…/tree`, pages of long lists) are `@huggingface/hub`'s to know, which runs in Node only.
  */
+import { MODULE_WEIGHTS } from '../encode/dense.ts'
 import { LowbitError, nearest, quote } from '../error.ts'
 import type { Source } from '../host.ts'
 import { fetchStore } from '../store/fetch.ts'
@@ -111,9 +112,10 @@ export async function weightsOf(
   texts: Store,
 ): Promise<Needed> {
   const { file, weights } = chosen(files, name)
-  if (weights) return file === undefined ? { files: weights } : { files: weights, file }
-  const shards = await shardsOf(texts)
-  return { files: files.filter(({ path }) => shards.has(path)) }
+  if (file !== undefined && weights) return { files: weights, file }
+  const shards = weights ? new Set(weights.map(({ path }) => path)) : await shardsOf(texts)
+  const wanted = ({ path }: RepoFile): boolean => shards.has(path) || MODULE_WEIGHTS.test(path)
+  return { files: files.filter(wanted) }
 }
 
 interface Chosen {

@@ -6,7 +6,8 @@ import type { CalibrationSet } from './calibration.ts'
 import type { Compared } from './compare.ts'
 import type { Loads } from './engines.ts'
 import { kindsOf } from './kinds.ts'
-import type { Adapter, CorePlan, LayerReport, Parallel } from './report.ts'
+import { adapterText, parallelText, stepsText } from './phrases.ts'
+import type { CorePlan, LayerReport, Parallel } from './report.ts'
 
 /** What the card is made from. */
 export interface CardFacts {
@@ -74,23 +75,6 @@ ${comparedText(texts)}
 \`\`\`yaml
 ${recipe}\`\`\`
 `
-}
-
-/** `smoothquant, gptq w8a8`: what was done, in order. */
-export function stepsText({ transforms = [], prune, method, scheme }: CoreOptions): string {
-  const steps = transforms.map(({ kind }) => kind.toLowerCase())
-  const pruning = prune ? [`${prune.method} ${prune.pattern ?? prune.sparsity ?? ''}`.trim()] : []
-  return [...steps, ...pruning, `${method} ${scheme}`].join(', ')
-}
-
-/** `gpu: name, backend, driver`: what bytes depend on, as the journal has it. */
-export function adapterText({ name, backend, driver }: Adapter): string {
-  return `gpu: ${[name, backend, driver].filter((part) => part !== '').join(', ')}`
-}
-
-/** `2` or `4 not: why`. */
-export function parallelText({ ranks, why }: Parallel): string {
-  return why === undefined ? `${ranks}` : `not ${ranks} (${why})`
 }
 
 function calibrationText(set: CalibrationSet | undefined): string {

@@ -13,6 +13,13 @@ interface Part {
   readonly len: number
 }
 
+/** Where a piece of a file goes; `total` is the length of the whole. */
+interface Place {
+  readonly name: string
+  readonly total: number
+  readonly offset: number
+}
+
 /** What a job wants done before it can go on. */
 type Ask<Report> =
   | { readonly kind: 'read'; readonly tensors: readonly string[] }
@@ -53,7 +60,7 @@ export async function drive<Report = CoreReport>(driving: Driving): Promise<Driv
   try {
     for (;;) {
       throwIfAborted(driving.signal)
-      const polled = await poll(driving, answer)
+      const polled = await poll(driving, answer, [...files.spent(), ...scratch.spent()])
       const ask: Ask<Report> = JSON.parse(polled.ask)
       if (ask.kind === 'done') {
         // Files that an earlier run finished were not asked for in this one.
@@ -97,10 +104,10 @@ async function doAsked(driving: Driving, asked: Asked): Promise<Uint8Array[]> {
     case 'readOutput':
       return readAsked(driving, asked, ask)
     case 'writeScratch':
-      await (await scratch.open(ask.name, Infinity)).write(ask.offset, bytesOf(polled))
+      await scratch.write({ name: ask.name, total: Infinity, offset: ask.offset }, bytesOf(polled))
       return []
     case 'write':
-      await (await files.open(ask.name, ask.total)).write(ask.offset, bytesOf(polled))
+      await files.write(ask, bytesOf(polled))
       return []
     case 'journal':
       // The line vouches for what was written before it.
@@ -127,16 +134,16 @@ async function readAsked(
   const range = { offset: ask.offset, length: ask.len }
   if (ask.kind === 'readRange') return [await read(ask.tensor, range)]
   const total = plan.outputs.find(({ file }) => file === ask.name)?.bytes ?? 0
-  const file =
+  const bytes =
     ask.kind === 'readScratch'
-      ? await scratch.open(ask.name, Infinity)
-      : await files.open(ask.name, total)
-  return [await file.read(range)]
+      ? scratch.read(ask.name, Infinity, range)
+      : files.read(ask.name, total, range)
+  return [await bytes]
 }
 
-async function poll(driving: Driving, answer: Uint8Array[]): Promise<Polled> {
+async function poll(driving: Driving, answer: Uint8Array[], spent: Uint8Array[]): Promise<Polled> {
   try {
-    return await driving.binding.jobPoll(driving.job, answer)
+    return await driving.binding.jobPoll(driving.job, answer, spent)
   } catch (error) {
     throw errorFrom(error, 'internal')
   }
@@ -148,10 +155,15 @@ function bytesOf(polled: Polled): Uint8Array {
   throw new LowbitError('internal', 'The job asked to write and gave nothing to write')
 }
 
-/** Files that a job writes piece by piece. */
+/**
+ * Files that a job writes piece by piece. The last piece may still be on its way while the job
+ * computes the next one; whatever else is done here waits for it first, and throws what it threw.
+ */
 class OpenFiles {
   readonly #store: Store
   readonly #files = new Map<string, Writing>()
+  #behind: { readonly bytes: Uint8Array; readonly done: Promise<void> } | undefined
+  #spent: Uint8Array[] = []
 
   constructor(store: Store) {
     this.#store = store
@@ -165,16 +177,47 @@ class OpenFiles {
     return file
   }
 
+  async read(name: string, total: number, range: Range): Promise<Uint8Array> {
+    await this.#settled()
+    return (await this.open(name, total)).read(range)
+  }
+
+  /** Begins to write; resolves when the piece before is written. */
+  async write(place: Place, bytes: Uint8Array): Promise<void> {
+    await this.#settled()
+    const file = await this.open(place.name, place.total)
+    const done = file.write(place.offset, bytes)
+    // Whoever waits for it gets the error.
+    done.catch(() => undefined)
+    this.#behind = { bytes, done }
+  }
+
+  /** What was written since the last call, and is not needed any more. */
+  spent(): Uint8Array[] {
+    return this.#spent.splice(0)
+  }
+
   async flush(): Promise<void> {
+    await this.#settled()
     for (const file of this.#files.values()) await file.flush()
   }
 
   async commit(): Promise<void> {
+    await this.#settled()
     for (const file of this.#files.values()) await file.commit()
   }
 
+  /** Leaves files as they are; by now there is another error to tell of, or none. */
   async suspend(): Promise<void> {
+    await this.#settled().catch(() => undefined)
     for (const file of this.#files.values()) await file.suspend()
+  }
+
+  async #settled(): Promise<void> {
+    const behind = this.#behind
+    this.#behind = undefined
+    await behind?.done
+    if (behind) this.#spent.push(behind.bytes)
   }
 }
 

@@ -1,4 +1,5 @@
 /** Which engines load a model, by the facts in `engine-rows.ts`; the first row that fits counts. */
+import { isObject, type Json } from '../bytes.ts'
 import { CONVERTED, KNOWN, ROWS } from './engine-rows.ts'
 import { schemeParts } from './scheme.ts'
 
@@ -30,7 +31,12 @@ export interface Output {
   /** Name of the layout, `gguf`, or `safetensors` for an original. */
   readonly format: string
   readonly layers: readonly { readonly name: string; readonly scheme: string }[]
-  readonly ignored: readonly string[]
+  /** Two linears that servers join into one matrix and that differ, as the core names them. */
+  readonly torn?: string | null | undefined
+  /** Its config.json, or the text of that. */
+  readonly config?: Json | string | null | undefined
+  /** Scheme of the KV cache that it has scales for. */
+  readonly kvCache?: string | null | undefined
 }
 
 /** From good to bad. */
@@ -57,14 +63,16 @@ const ONE_SCHEME: readonly {
 /** What each engine does with a model: the worst of its layers counts. */
 export function enginesFor(output: Output): readonly Loads[] {
   const schemes = [...new Set(output.layers.map(({ scheme }) => scheme))]
-  // GGUF is not joined: each part keeps its type.
-  const torn = output.format === 'gguf' ? undefined : tornLinears(output)
+  const { torn } = output
+  const ordered = isOrdered(output.config) ? ORDERED : []
   return ENGINES.map((engine) => {
     const found = schemes.map((scheme) => loadsScheme(engine, output.format, scheme))
     if (found.length === 0) found.push(loadsScheme(engine, output.format, ''))
-    if (torn !== undefined && SERVERS.some((name) => name === engine)) {
+    if (typeof torn === 'string' && SERVERS.some((name) => name === engine)) {
       found.push({ engine, loads: 'no', note: `it joins linears that differ here: ${torn}` })
     }
+    found.push(...ordered.filter((loads) => loads.engine === engine))
+    found.push(...cacheLoads(engine, output.kvCache))
     const alone = ONE_SCHEME.find((row) => row.engine === engine && row.reads(output.format))
     if (alone && schemes.length > 1) found.push({ engine, loads: 'no', note: alone.note })
     const [worst] = found.toSorted((a, b) => VERDICTS.indexOf(b.loads) - VERDICTS.indexOf(a.loads))
@@ -91,23 +99,41 @@ export function loadsScheme(engine: Engine, named: string, scheme: string): Load
   return { engine, loads: 'unknown', note: `nothing is known here of the format ${format}` }
 }
 
+/** What an engine does with scales of the KV cache, where it is more than to use them. */
+function cacheLoads(engine: Engine, cache: string | null | undefined): readonly Loads[] {
+  if (engine !== 'vLLM' || (cache ?? undefined) === undefined) return []
+  if (cache?.startsWith('int8'))
+    return [
+      { engine, loads: 'no', note: 'its KV cache is FP8 where a checkpoint has scales for it' },
+    ]
+  const note = 'a KV cache with scales per head needs its FlashAttention backend'
+  return cache?.endsWith('-head') ? [{ engine, loads: 'partly', note }] : []
+}
+
 const SERVERS: readonly Engine[] = ['vLLM', 'SGLang']
 
-/** Linears that servers join into one matrix, which then has one scheme. */
-const JOINED = [
-  ['q_proj', 'k_proj', 'v_proj'],
-  ['gate_proj', 'up_proj'],
-] as const
+/** Those that take no columns with groups in an order of their own from compressed-tensors. */
+const ORDERED: readonly Loads[] = [
+  {
+    engine: 'transformers',
+    loads: 'no',
+    note: 'compressed-tensors 0.19 refuses act-order group; gar and static need no order',
+  },
+  ...SERVERS.map((engine) => ({
+    engine,
+    loads: 'partly' as const,
+    note: 'only with compressed-tensors before 0.19, which refuses act-order group',
+  })),
+]
 
-/** The first pair that would be joined and cannot be. */
-function tornLinears({ layers, ignored }: Output): string | undefined {
-  const schemes = new Map(layers.map(({ name, scheme }) => [name, scheme]))
-  for (const name of ignored) schemes.set(name, 'as it is')
-  for (const [name, scheme] of schemes) {
-    const [, base = '', part = ''] = /^(.*\.)([^.]+)$/.exec(name) ?? []
-    const group = JOINED.find((names) => names.some((one) => one === part))
-    const other = group?.find((one) => (schemes.get(base + one) ?? scheme) !== scheme)
-    if (other !== undefined) return `${name} is ${scheme}, ${other} is ${schemes.get(base + other)}`
-  }
-  return undefined
+/** Whether a config of compressed-tensors says that columns have groups in an order of their own. */
+function isOrdered(config: Output['config']): boolean {
+  const json: unknown = typeof config === 'string' ? JSON.parse(config) : config
+  const found = isObject(json) ? json['quantization_config'] : undefined
+  const groups = isObject(found) ? found['config_groups'] : undefined
+  return Object.values(isObject(groups) ? groups : {}).some((group) => {
+    const weights = isObject(group) ? group['weights'] : undefined
+    const order = isObject(weights) ? weights['actorder'] : undefined
+    return order === 'group' || order === 'dynamic' || order === true
+  })
 }

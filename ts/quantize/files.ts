@@ -1,4 +1,5 @@
 /** The files beside the tensors: what is copied, and what is written anew. */
+import { MODULE_WEIGHTS } from '../encode/dense.ts'
 import { LowbitError, throwIfAborted } from '../error.ts'
 import type { Meter } from '../progress.ts'
 import type { Store } from '../store/store.ts'
@@ -87,5 +88,7 @@ export async function checkSpace(store: Store, needed: number): Promise<void> {
 }
 
 function isWeight(name: string): boolean {
+  // Layers behind a model's pooling stay as they are.
+  if (MODULE_WEIGHTS.test(name)) return false
   return WEIGHTS.test(name) || name.endsWith('.index.json')
 }

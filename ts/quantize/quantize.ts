@@ -1,18 +1,16 @@
 /** One quantization from a source to a finished folder. */
 import type { Binding } from '../binding.ts'
-import type { Checkpoint } from '../checkpoint.ts'
-import { type Host, type Output, type Source, storeOutput } from '../host.ts'
+import type { Host, Output, Source } from '../host.ts'
 import { modelName } from '../hub/name.ts'
 import { checkOptions } from '../option-rules.ts'
 import type { QuantizeOptions } from '../options.ts'
 import type { CoreOptions } from '../recipe/core.ts'
-import { memoryStore } from '../store/memory.ts'
-import { readOptional } from '../store/store.ts'
 import type { CalibrationSet } from './calibration.ts'
 import { checkOutput } from './check.ts'
 import { compareTexts, promptsOf } from './compare.ts'
 import { checkSpace, type Copy, copyFiles, filesToCopy } from './files.ts'
 import { withSeconds } from './gauge.ts'
+import { bytesOf, cardOf, placeOf, withOutput } from './job.ts'
 import type { CorePlan, Plan, QuantizeReport } from './report.ts'
 import { checkQuantize } from './request.ts'
 import { calibrate, prepare, type Run, runJob } from './run.ts'
@@ -35,7 +33,7 @@ export async function quantizeModel(
   const { method, scheme, format } = plan.options ?? settings
   return {
     model: checkpoint.place,
-    out: typeof options.out === 'string' ? options.out : options.out.place,
+    out: placeOf(options.out),
     dryRun: done === NOTHING,
     ...(recipe ? { recipe: recipe.name } : {}),
     method,
@@ -46,7 +44,7 @@ export async function quantizeModel(
     ...run.loading,
     plan: planOf(plan, settings),
     bitsPerWeight: plan.bitsPerWeight,
-    sourceBytes: sourceBytes(checkpoint),
+    sourceBytes: bytesOf(checkpoint),
     bytes: plan.outputBytes,
     seconds: (performance.now() - begun) / 1000,
     memory: run.gauge.memory(),
@@ -56,7 +54,7 @@ export async function quantizeModel(
 
 type Done = Pick<
   QuantizeReport,
-  'calibration' | 'survey' | 'layers' | 'transforms' | 'texts' | 'files' | 'resumed'
+  'calibration' | 'survey' | 'layers' | 'transforms' | 'kvCache' | 'texts' | 'files' | 'resumed'
 >
 
 /** What a dry run writes. */
@@ -75,21 +73,9 @@ interface Written {
   readonly done: Done
 }
 
-async function write(run: Run): Promise<Written> {
+function write(run: Run): Promise<Written> {
   const { options, checkpoint, host } = run
-  const { out, force = false } = options
-  const output =
-    typeof out === 'string'
-      ? await host.output(out, { force, inputs: [checkpoint.place] })
-      : await storeOutput(out, memoryStore([], 'scratch'))
-  try {
-    if (options.fresh) await output.clear()
-    const written = await fill(run, output)
-    await output.publish()
-    return written
-  } finally {
-    await output.close()
-  }
+  return withOutput(host, options, [checkpoint.place], (output) => fill(run, output))
 }
 
 async function fill(prepared: Run, output: Output): Promise<Written> {
@@ -115,8 +101,12 @@ async function fill(prepared: Run, output: Output): Promise<Written> {
   await writeCard(store, await factsOf(run, { calibration, survey, layers, texts }))
   const files = await checkOutput({ ...run, ...watch, store, core })
   for (const note of core.warnings ?? []) if (!run.notes.includes(note)) run.notes.push(note)
-  const { transforms = [] } = core
-  const found = { calibration: setOf(calibration), ...(survey ? { survey } : {}) }
+  const { transforms = [], kvCache } = core
+  const found = {
+    calibration: setOf(calibration),
+    ...(survey ? { survey } : {}),
+    ...(kvCache ? { kvCache } : {}),
+  }
   const done = { ...found, layers, transforms, texts, files, resumed: journal.length > 0 }
   return { run, done }
 }
@@ -135,7 +125,6 @@ async function factsOf(
 ): Promise<Facts> {
   const { checkpoint, plan, settings, binding, maxShardBytes } = run
   const catalog: { version: string } = JSON.parse(await binding.catalog())
-  const card = await readOptional(checkpoint.store, 'README.md', 1 << 20).catch(() => undefined)
   return {
     ...made,
     ...run.loading,
@@ -144,9 +133,9 @@ async function factsOf(
     settings: plan.options ?? settings,
     plan,
     maxShardBytes,
-    sourceBytes: sourceBytes(checkpoint),
+    sourceBytes: bytesOf(checkpoint),
     bytes: plan.outputBytes,
-    sourceCard: card && new TextDecoder().decode(card),
+    sourceCard: await cardOf(checkpoint.store),
   }
 }
 
@@ -160,8 +149,4 @@ function setOf(calibration: CalibrationSet | undefined): QuantizeReport['calibra
 function planOf(plan: CorePlan, settings: CoreOptions): Plan {
   const { config: _, index: _index, options = settings, ...rest } = plan
   return { ...rest, options }
-}
-
-function sourceBytes(checkpoint: Checkpoint): number {
-  return checkpoint.files.reduce((bytes, file) => bytes + file.bytes, 0)
 }

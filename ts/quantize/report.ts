@@ -16,6 +16,8 @@ export interface Plan {
   }[]
   /** Linear layers that stay as they are. */
   readonly ignored: readonly string[]
+  /** Two linears that engines join into one matrix and that differ; null when there are none. */
+  readonly torn?: string | null
   readonly outputs: readonly { readonly file: string; readonly bytes: number }[]
   /** Over the layers that are quantized. */
   readonly bitsPerWeight: number
@@ -108,11 +110,23 @@ export interface LayerReport {
   readonly seconds?: number
 }
 
+/** Scales of the KV cache. */
+export interface CacheReport {
+  readonly scheme: string
+  /** Scales of keys and of values, one for each or one for each head. */
+  readonly blocks: readonly {
+    readonly block: number
+    readonly keys: readonly number[]
+    readonly values: readonly number[]
+  }[]
+}
+
 /** A job's own report. */
 export interface CoreReport {
   readonly layers?: readonly LayerReport[]
   readonly files?: readonly WrittenFile[]
   readonly transforms?: readonly TransformReport[]
+  readonly kvCache?: CacheReport | null
   readonly warnings?: readonly string[]
   /** config.json, where what happened changes it. */
   readonly config?: string
@@ -162,6 +176,8 @@ export interface QuantizeReport {
   readonly survey?: Survey
   readonly layers: readonly LayerReport[]
   readonly transforms: readonly TransformReport[]
+  /** Scales of the KV cache, where some were asked for. */
+  readonly kvCache?: CacheReport
   readonly bitsPerWeight: number
   /** Bytes of the tensors' files, before and after. */
   readonly sourceBytes: number

@@ -1,7 +1,7 @@
 /** A quantization as the core is asked for it. */
 import type { Binding } from '../binding.ts'
 import { type Checkpoint, requestText } from '../checkpoint.ts'
-import { errorFrom, LowbitError } from '../error.ts'
+import { LowbitError } from '../error.ts'
 import type { Host } from '../host.ts'
 import { textList } from '../option-rules.ts'
 import type { QuantizeOptions } from '../options.ts'
@@ -11,6 +11,7 @@ import { presetScheme, presetsOf } from '../recipe/foreign-schemes.ts'
 import { methodRecipe, readRecipe } from '../recipe/read.ts'
 import { DEFAULTS, resolveOptions } from '../recipe/resolve.ts'
 import type { CalibrationSize } from './calibration.ts'
+import { identitiesOf, planFrom } from './job.ts'
 import type { CorePlan } from './report.ts'
 
 /** Transforms and pruning that work without looking at inputs. */
@@ -53,7 +54,11 @@ export async function settingsOf(
 /** Names of the linears that could be quantized: those of the simplest plan. */
 async function linearNames(binding: Binding, checkpoint: Checkpoint): Promise<readonly string[]> {
   const options = { method: 'rtn', scheme: 'w8', ignore: [] }
-  const plan = await planFrom(binding, requestText(checkpoint, { options }), checkpoint.place)
+  const plan = await planFrom<CorePlan>(
+    binding,
+    requestText(checkpoint, { options }),
+    checkpoint.place,
+  )
   return [...plan.layers.map(({ name }) => name), ...plan.ignored]
 }
 
@@ -71,7 +76,6 @@ export interface RequestParts {
 export function jobText(checkpoint: Checkpoint, parts: RequestParts): string {
   const { options, settings, size, journal, maxShardBytes } = parts
   const { isa, device, threads = parts.threads } = options
-  const identities = Object.fromEntries(checkpoint.files.map((file) => [file.name, file.identity]))
   const rest = {
     options: settings,
     calibration: size,
@@ -80,24 +84,15 @@ export function jobText(checkpoint: Checkpoint, parts: RequestParts): string {
     isa,
     device,
     maxShardBytes,
-    identities,
+    identities: identitiesOf(checkpoint),
   }
   return requestText(checkpoint, rest)
 }
 
-/** Asks for the plan. */
-export async function planFrom(binding: Binding, text: string, place: string): Promise<CorePlan> {
-  try {
-    const plan: CorePlan = JSON.parse(await binding.plan(text))
-    return plan
-  } catch (error) {
-    throw errorFrom(error, 'internal', place)
-  }
-}
-
 /** Whether a step looks at activations; unknown methods are the plan's to refuse. */
 export async function needsCalibration(binding: Binding, settings: CoreOptions): Promise<boolean> {
-  const { method, layers = [], transforms = [], prune, observer, targetBpw } = settings
+  const { method, layers = [], transforms = [], prune, observer, targetBpw, kvCache } = settings
+  const asked = [targetBpw, kvCache].some((value) => (value ?? undefined) !== undefined)
   const catalog: Parameters<typeof presetsOf>[0] & {
     methods?: readonly { name: string; needsCalibration?: boolean }[]
   } = JSON.parse(await binding.catalog())
@@ -106,7 +101,7 @@ export async function needsCalibration(binding: Binding, settings: CoreOptions):
   const steps = [...transforms.map(({ kind }) => kind), ...(prune ? [prune.method] : [])]
   return (
     observer === 'imatrix-mse' ||
-    (targetBpw ?? undefined) !== undefined ||
+    asked ||
     steps.some((step) => !DATA_FREE.has(step)) ||
     // Inputs with one scale for all tokens.
     schemes.some((name) => /a8s|a4$/i.test(presetScheme(presetsOf(catalog), name) ?? name)) ||

@@ -1,7 +1,7 @@
 /** One call of `quantize`: what does not change during it, and how it is decided. */
 import type { Binding } from '../binding.ts'
 import { type Checkpoint, openCheckpoint, readTensor } from '../checkpoint.ts'
-import { errorFrom, throwIfAborted } from '../error.ts'
+import { throwIfAborted } from '../error.ts'
 import type { Host, Output, Source } from '../host.ts'
 import type { QuantizeOptions } from '../options.ts'
 import { meter } from '../progress.ts'
@@ -19,15 +19,9 @@ import { drive, type Driven, type Driving } from './drive.ts'
 import { enginesFor } from './engines.ts'
 import { forecastSeconds } from './forecast.ts'
 import { type Gauge, gauge } from './gauge.ts'
+import { planFrom, withJob } from './job.ts'
 import type { CorePlan, QuantizeReport } from './report.ts'
-import {
-  defaultNotes,
-  jobText,
-  needsCalibration,
-  planFrom,
-  recipeOf,
-  settingsOf,
-} from './request.ts'
+import { defaultNotes, jobText, needsCalibration, recipeOf, settingsOf } from './request.ts'
 
 /** One call, with everything that does not change during it. */
 export interface Run {
@@ -80,11 +74,13 @@ export async function planWith(
   const { binding, host, options, checkpoint } = decided
   const { threads } = host
   const request = jobText(checkpoint, { ...decided, settings, threads, journal: [] })
-  const plan = await planFrom(binding, request, checkpoint.place)
-  const { layers, ignored, workUnits, tensorParallel } = plan
+  const plan = await planFrom<CorePlan>(binding, request, checkpoint.place)
+  const { layers, torn, workUnits, tensorParallel } = plan
   // With every default filled in.
   const all = plan.options ?? settings
-  const loading = { engines: enginesFor({ format: all.format, layers, ignored }), tensorParallel }
+  const { format, kvCache } = all
+  const engines = enginesFor({ format, layers, torn, config: plan.config, kvCache })
+  const loading = { engines, tensorParallel }
   // Nobody has measured other people's GPUs.
   if (workUnits === undefined || plan.device === 'gpu') return { settings, plan, loading }
   const catalog: { host?: { isa?: string } } = JSON.parse(await binding.catalog())
@@ -121,28 +117,12 @@ export async function runJob(
   const { binding, checkpoint, plan } = run
   const { report } = run.gauge
   const { signal } = run.options
-  const job = await openJob(run, calibration, journal)
-  try {
-    const read: Driving['read'] = (tensor, part) => readTensor(checkpoint, tensor, part)
-    return await drive({ binding, job, read, plan, output, signal, report })
-  } finally {
-    await binding.close(job)
-  }
-}
-
-async function openJob(
-  run: Run,
-  calibration: CalibrationSet | undefined,
-  journal: readonly string[],
-): Promise<number> {
-  const { binding, checkpoint } = run
   const size = calibration ? { samples: calibration.samples, length: calibration.length } : null
   const text = jobText(checkpoint, { ...run, threads: run.host.threads, size, journal })
   // A binding in a worker takes the tokens away, and a survey needs them before the job does.
   const tokens = calibration?.tokens.slice() ?? new Uint32Array(0)
-  try {
-    return await binding.jobOpen(text, tokens)
-  } catch (error) {
-    throw errorFrom(error, 'internal')
-  }
+  const read: Driving['read'] = (tensor, part) => readTensor(checkpoint, tensor, part)
+  return withJob(binding, text, tokens, (job) =>
+    drive({ binding, job, read, plan, output, signal, report }),
+  )
 }

@@ -85,6 +85,7 @@ export function compileForm(form: RecipeForm, source: RecipeSource, origin: Orig
     strict,
     allowNonfinite: form['allow-nonfinite'],
     allExperts: form['all-experts'],
+    kvCache: form['kv-cache'],
   }
   const { calibration = {}, 'max-shard-bytes': maxShardBytes } = form
   const rules = of('round').flatMap(rulesOf)

@@ -22,6 +22,7 @@ export interface CoreOptions {
   readonly refine?: number
   readonly scaleDtype?: string | null
   readonly seed?: number
+  readonly kvCache?: string | null
 }
 
 /** What differs for the linears that a pattern fits; the first rule that fits decides. */

@@ -10,6 +10,8 @@ export interface Translating {
   readonly name: string
   readonly presets: Presets
   readonly notes: string[]
+  /** Schemes of the KV cache that modifiers name. */
+  readonly caches: Set<string>
 }
 
 /** Texts, given as one or many. */

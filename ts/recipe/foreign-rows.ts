@@ -18,10 +18,17 @@ export interface ForeignRow {
   readonly to: (args: Json, at: Translating) => readonly ModifierForm[]
 }
 
-const QUANT_USED = ['config_groups', 'targets', 'ignore', 'scheme', 'weight_observer', 'observer']
+const QUANT_USED = [
+  'config_groups',
+  'targets',
+  'ignore',
+  'scheme',
+  'weight_observer',
+  'observer',
+  'kv_cache_scheme',
+]
 
 const QUANT_ONLY = {
-  kv_cache_scheme: [],
   output_observer: [],
   input_observer: ['minmax', 'memoryless_minmax', 'static_minmax'],
 } as const

@@ -6,7 +6,8 @@ import { isObject, type Json } from '../bytes.ts'
 import { LowbitError, nearest, quote } from '../error.ts'
 import { listText } from '../option-rules.ts'
 import type { ModifierForm, RecipeForm } from './form.ts'
-import type { Translating } from './foreign-parts.ts'
+import { cacheOf } from './foreign-cache.ts'
+import { refuse, type Translating } from './foreign-parts.ts'
 import type { Presets } from './foreign-schemes.ts'
 import { FOREIGN, type ForeignRow, REFUSED } from './foreign-rows.ts'
 import type { Path, RecipeSource } from './source.ts'
@@ -39,14 +40,31 @@ export function isForeign(value: unknown): value is Json {
 export function translate(value: Json, source: RecipeSource, presets: Presets): Translated {
   const notes: string[] = []
   const modifiers: ModifierForm[] = []
+  const caches = new Set<string>()
   for (const { name, args, path } of modifiersOf(value, source)) {
     const row = FOREIGN[name]
     if (!row) throw unknownModifier(name, source.place(path))
-    const at: Translating = { source, path, name, presets, notes }
+    const at: Translating = { source, path, name, presets, notes, caches }
     checkKeys(args, row, at)
     modifiers.push(...row.to(args, at))
+    addCache(args, at)
   }
-  return { form: { lowbit: 1, modifiers }, notes: [...new Set(notes)] }
+  const [cache] = caches
+  const form = {
+    lowbit: 1,
+    modifiers,
+    ...(cache === undefined ? {} : { 'kv-cache': cache }),
+  } as const
+  return { form, notes: [...new Set(notes)] }
+}
+
+/** All modifiers speak of one cache. */
+function addCache(args: Json, at: Translating): void {
+  const cache = cacheOf(args, at)
+  if (cache === undefined) return
+  at.caches.add(cache)
+  if (at.caches.size > 1)
+    throw refuse(at, 'kv_cache_scheme', 'the cache has two schemes', 'keep one of them')
 }
 
 interface Found {

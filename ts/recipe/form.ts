@@ -6,6 +6,7 @@ export interface RecipeForm {
   readonly lowbit: 1
   readonly modifiers: readonly ModifierForm[]
   readonly format?: string
+  readonly 'kv-cache'?: string
   readonly calibration?: CalibrationForm
   readonly seed?: number
   readonly strict?: boolean

@@ -57,6 +57,7 @@ const DEFAULT_OPTIONS = {
 function ownOptions(options: QuantizeOptions): Partial<CoreOptions> {
   const { format, observer, actOrder, damp, block, refine, scaleDtype, seed } = options
   const { trueSequential, strict, allowNonfinite, allExperts, targetBpw, candidates } = options
+  const { kvCache } = options
   const more = { trueSequential, strict, allowNonfinite, allExperts, targetBpw, candidates }
   const prune = pruneOf(options)
   return defined({
@@ -70,6 +71,7 @@ function ownOptions(options: QuantizeOptions): Partial<CoreOptions> {
     seed,
     ...more,
     prune,
+    kvCache,
   })
 }
 

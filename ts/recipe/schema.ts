@@ -209,6 +209,13 @@ export const SCHEMA: Schema = {
       },
     },
     format: text('File format, as compressed-tensors.'),
+    'kv-cache': choice(
+      'Scales for keys and values in 8 bits; -head: one per head.',
+      'fp8',
+      'int8',
+      'fp8-head',
+      'int8-head',
+    ),
     calibration,
     seed: { description: 'Seed of what is random.', type: 'integer', minimum: 0 },
     strict: flag('Fallbacks and too little data are errors.'),

@@ -36,12 +36,13 @@ function chosen({ targetBpw }: Effective): readonly string[] {
 
 /** The recipe as values. */
 export function recipeForm({ options, calibration, maxShardBytes }: Effective): RecipeForm {
-  const { format, seed, strict, allExperts, allowNonfinite } = options
+  const { format, seed, strict, allExperts, allowNonfinite, kvCache } = options
   return {
     lowbit: 1,
     modifiers: modifiersOf(options),
     ...defined({
       format,
+      'kv-cache': kvCache ?? undefined,
       calibration,
       seed,
       strict,

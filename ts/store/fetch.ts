@@ -1,15 +1,9 @@
 /** A folder on a web server, read by HTTP ranges; nothing is ever written there. */
 import { concat } from '../bytes.ts'
 import { type ErrorCode, LowbitError } from '../error.ts'
+import { ReadOnlyStore } from './read-only.ts'
 import { INDEX, shardsOf, SINGLE } from './shards.ts'
-import {
-  checkName,
-  checkRange,
-  type Range,
-  type Release,
-  type Store,
-  type Writing,
-} from './store.ts'
+import { checkName, checkRange, type Range, type Store } from './store.ts'
 
 /** Files that models carry: a server lists nothing, so these are asked for by name. */
 const KNOWN = [
@@ -70,14 +64,13 @@ interface Head {
   readonly whole?: Uint8Array
 }
 
-class FetchStore implements Store {
-  readonly place: string
+class FetchStore extends ReadOnlyStore {
   readonly #base: URL
   readonly #options: FetchOptions
   readonly #heads = new Map<string, Promise<Head>>()
 
   constructor(base: URL, options: FetchOptions) {
-    this.place = base.href.replace(/\/$/, '')
+    super(base.href.replace(/\/$/, ''), 'A web address cannot be written to')
     this.#base = base
     this.#options = options
   }
@@ -113,28 +106,6 @@ class FetchStore implements Store {
       const response = await this.#request(name, 'GET', { range: `bytes=${wanted.offset}-${last}` })
       this.#checkUnchanged(name, response, head)
       return this.#body(name, response, wanted)
-    })
-  }
-
-  begin(): Promise<Writing> {
-    return Promise.reject(this.#readOnly())
-  }
-
-  remove(): Promise<void> {
-    return Promise.reject(this.#readOnly())
-  }
-
-  async free(): Promise<number> {
-    return 0
-  }
-
-  lock(): Promise<Release> {
-    return Promise.reject(this.#readOnly())
-  }
-
-  #readOnly(): LowbitError {
-    return new LowbitError('output-path', 'A web address cannot be written to', {
-      place: this.place,
     })
   }
 

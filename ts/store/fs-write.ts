@@ -125,6 +125,44 @@ export function writeError(error: unknown, path: string): LowbitError {
   })
 }
 
+/**
+ * Makes a folder and those above it; `output-path` where one cannot be made.
+ *
+ * One at a time from the first that is there: Node's own way down never returns where the system
+ * says that a new folder's parent is missing although it is there, as below /proc.
+ */
+export async function makeFolder(fs: FileSystem, folder: string): Promise<void> {
+  const missing: string[] = []
+  let path = folder
+  for (; !(await isFolder(fs, path)); path = dirname(path)) missing.unshift(path)
+  for (const next of missing) {
+    try {
+      await fs.mkdir(next)
+    } catch (error) {
+      // Another process may have been faster.
+      if (await isFolder(fs, next)) continue
+      const written = writeError(error, next)
+      if (written.code !== 'not-found') throw written
+      throw new LowbitError('output-path', 'No folder can be made there', {
+        place: next,
+        remedy: 'choose another output',
+        cause: error,
+      })
+    }
+  }
+}
+
+/** Whether a folder is there; `output-path` when something else is. */
+async function isFolder(fs: FileSystem, path: string): Promise<boolean> {
+  const stat = await fs.stat(path).catch(() => undefined)
+  if (stat?.isDirectory() || path === dirname(path)) return true
+  if (stat === undefined) return false
+  throw new LowbitError('output-path', 'A file is where a folder must be', {
+    place: path,
+    remedy: 'choose another output',
+  })
+}
+
 /** Whether a path exists, whatever it is. */
 export async function exists(fs: FileSystem, path: string): Promise<boolean> {
   return fs.lstat(path).then(

@@ -7,7 +7,15 @@ import * as nodeFs from 'node:fs/promises'
 import type { Dirent, Stats } from 'node:fs'
 import { basename, dirname, join, resolve } from 'node:path'
 import { errorFrom, LowbitError, quote } from '../error.ts'
-import { exists, type FileSystem, FsWriting, isInside, readAll, writeError } from './fs-write.ts'
+import {
+  exists,
+  type FileSystem,
+  FsWriting,
+  isInside,
+  makeFolder,
+  readAll,
+  writeError,
+} from './fs-write.ts'
 import { lockFile, LOCK } from './lock.ts'
 import {
   checkName,
@@ -80,7 +88,7 @@ class FsStore implements GuardedStore {
     const path = this.#path(name)
     const begun = path + BEGUN
     try {
-      await this.#fs.mkdir(dirname(path), { recursive: true })
+      await makeFolder(this.#fs, dirname(path))
       if (!(await exists(this.#fs, begun)) && (await exists(this.#fs, path))) {
         await this.#fs.rename(path, begun)
       }
@@ -111,7 +119,7 @@ class FsStore implements GuardedStore {
 
   async lock(): Promise<Release> {
     try {
-      await this.#fs.mkdir(this.place, { recursive: true })
+      await makeFolder(this.#fs, this.place)
       return await lockFile(this.#fs, this.place)
     } catch (error) {
       throw writeError(error, this.place)

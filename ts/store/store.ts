@@ -40,7 +40,7 @@ export type Release = () => Promise<void>
 
 /** A file that has begun and is invisible until it is committed. */
 export interface Writing {
-  /** Writes all of `data` at `offset`. */
+  /** Writes all of `data` at `offset`; once it resolves, `data` is the caller's again. */
   write(offset: number, data: Uint8Array): Promise<void>
   /** Reads back what was written. */
   read(range: Range): Promise<Uint8Array>

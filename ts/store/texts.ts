@@ -3,7 +3,8 @@
  * file says in its metadata looks like the files of a checkpoint.
  */
 import { LowbitError, quote } from '../error.ts'
-import { checkRange, type Range, type Release, type Store, type Writing } from './store.ts'
+import { ReadOnlyStore } from './read-only.ts'
+import { checkRange, type Range, type Store } from './store.ts'
 
 /** What a text is: its bytes, or why there is none. */
 export type Text = Uint8Array | LowbitError
@@ -17,14 +18,13 @@ export function textStore(
   return new Texts(base, files, texts)
 }
 
-class Texts implements Store {
-  readonly place: string
+class Texts extends ReadOnlyStore {
   readonly #base: Store
   readonly #files: readonly string[]
   readonly #texts: ReadonlyMap<string, Text>
 
   constructor(base: Store, files: readonly string[], texts: ReadonlyMap<string, Text>) {
-    this.place = base.place
+    super(base.place, 'A model is not written into')
     this.#base = base
     this.#files = files
     this.#texts = texts
@@ -55,31 +55,11 @@ class Texts implements Store {
     return text.slice(range.offset, range.offset + range.length)
   }
 
-  begin(): Promise<Writing> {
-    return Promise.reject(this.#readOnly())
-  }
-
-  remove(): Promise<void> {
-    return Promise.reject(this.#readOnly())
-  }
-
-  async free(): Promise<number> {
-    return 0
-  }
-
-  lock(): Promise<Release> {
-    return Promise.reject(this.#readOnly())
-  }
-
   /** The bytes of a text, or nothing for a file of the store. */
   #text(name: string): Uint8Array | undefined {
     const text = this.#texts.get(name)
     if (text instanceof LowbitError) throw text
     if (text || this.#files.includes(name)) return text
     throw new LowbitError('not-found', `There is no file ${quote(name)}`, { place: this.place })
-  }
-
-  #readOnly(): LowbitError {
-    return new LowbitError('output-path', 'A model is not written into', { place: this.place })
   }
 }

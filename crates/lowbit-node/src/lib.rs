@@ -176,9 +176,9 @@ impl Binding {
         env: &'e Env,
         job: u32,
         answer: Vec<TypedArray<'_>>,
-        spent: Vec<TypedArray<'_>>,
+        spent: Option<Vec<TypedArray<'_>>>,
     ) -> Result<PromiseRaw<'e, Polled>> {
-        free(&spent)?;
+        free(&spent.unwrap_or_default())?;
         let (port, answer) = (Arc::clone(&self.port), taken(&answer)?);
         let polled = self.jobs.run(move || port.job_poll(job, answer));
         let lost = || Error::new(Code::Internal, "the thread of jobs has ended");

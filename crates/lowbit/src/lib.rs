@@ -13,6 +13,7 @@ pub mod gguf;
 pub mod gpu;
 pub mod job;
 pub mod kernels;
+pub mod kv_cache;
 pub mod layout;
 pub mod linalg;
 pub mod maths;

@@ -27,6 +27,7 @@ struct Float {
     casts: Vec<Option<Cast>>,
     planned: Vec<Planned>,
     config: Value,
+    warnings: Vec<String>,
 }
 
 /// Plans it; `option` for a type that is none of floats.
@@ -35,6 +36,9 @@ pub(super) fn make(request: &Request, source: &Source) -> Result<Box<dyn Target>
     let exact = request.options.exact;
     let (mut tensors, mut target) = (Vec::new(), Float::empty());
     for (i, tensor) in source.tensors.iter().enumerate() {
+        if source.is_cache_scale(tensor) {
+            continue;
+        }
         let to = wanted(tensor, dtype);
         tensors.push(safetensors::Planned {
             name: tensor.name.clone(),
@@ -62,6 +66,7 @@ pub(super) fn make(request: &Request, source: &Source) -> Result<Box<dyn Target>
     let shard_bytes = request.max_shard_bytes.unwrap_or(SHARD_BYTES);
     target.files = Files::new(&tensors, shard_bytes)?;
     target.config = config(&source.config, dtype);
+    target.warnings.extend(source.cache_lost("float"));
     Ok(Box::new(target))
 }
 
@@ -132,6 +137,7 @@ impl Float {
             casts: Vec::new(),
             planned: Vec::new(),
             config: Value::Null,
+            warnings: Vec::new(),
         }
     }
 }
@@ -170,7 +176,7 @@ impl Target for Float {
     }
 
     fn warnings(&self) -> &[String] {
-        &[]
+        &self.warnings
     }
 }
 

@@ -4,6 +4,7 @@
 //! does, a scheme must be asked for. Nothing is rounded without being asked for.
 
 use super::float::{Cast, Copy};
+use super::joint::Look;
 use super::planning::Planning;
 use super::remake::Remake;
 use super::request::Request;
@@ -20,6 +21,7 @@ pub(super) enum Step {
     Copy(Copy),
     Cast(Cast),
     Remake(Box<Remake>),
+    Look(Look),
 }
 
 #[derive(Debug)]
@@ -46,6 +48,9 @@ pub(super) fn make(
 ) -> Result<Box<dyn Target>> {
     let mut plan = Planning::new(request, source, layout)?;
     for (i, tensor) in source.tensors.iter().enumerate() {
+        if source.is_cache_scale(tensor) && !layout.holds_cache() {
+            continue;
+        }
         plan.add(i, tensor)?;
     }
     Ok(Box::new(plan.finish(request, source)?))
@@ -80,6 +85,7 @@ impl Target for Layouts {
             Step::Copy(copy) => Box::new(copy.clone()),
             Step::Cast(cast) => Box::new(cast.clone()),
             Step::Remake(remake) => Box::new((**remake).clone()),
+            Step::Look(look) => Box::new(look.clone()),
         })
     }
 

@@ -15,6 +15,7 @@ use super::source::{Logical, Stored};
 use crate::cpu::Cpu;
 use crate::error::{Code, Error, Result, nearest};
 use crate::job::request::infos;
+use crate::layout::transpose;
 use crate::model::load::TensorInfo;
 use crate::tensor::{Dtype, checked_bytes, f32_from};
 use regex_lite::Regex;
@@ -207,7 +208,7 @@ impl Lora {
         let (av, bv) = (floats(a, left)?, floats(b, right)?);
         let rank = a.shape[0];
         let (left, right) = if *transposed {
-            (flip(&av, a.shape[1]), flip(&bv, rank))
+            (transpose(&av, a.shape[1]), transpose(&bv, rank))
         } else {
             (bv, av)
         };
@@ -218,12 +219,6 @@ impl Lora {
             scale: *scale,
         }))
     }
-}
-
-/// `[rows, cols]` → `[cols, rows]`.
-fn flip(values: &[f32], cols: usize) -> Vec<f32> {
-    let column = |c| values.iter().skip(c).step_by(cols).copied();
-    (0..cols).flat_map(column).collect()
 }
 
 fn floats(info: &TensorInfo, bytes: &[u8]) -> Result<Vec<f32>> {

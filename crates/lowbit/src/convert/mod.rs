@@ -16,9 +16,11 @@
 //! | `layouts.rs`  | target: quantized safetensors in any layout, planned in `planning.rs`          |
 //! | `assign.rs`   | the scheme that each module gets                                               |
 //! | `exact.rs`    | a matrix in the form of another scheme, its groups in `regroup.rs`             |
+//! | `cache.rs`    | scales of the KV cache: kept or left out                                       |
 //! | `forecast.rs` | what that will do to values, before any is read                                |
 //! | `remake.rs`   | one matrix of it: refitted, compared, else rounded                             |
 //! | `float.rs`    | target: plain floats                                                           |
+//! | `joint.rs`    | NVFP4's scale above its scales, one for the matrices that engines join         |
 //! | `feed.rs`     | brings each want its tensor: reads, decodes, widens, merges                    |
 //! | `unit.rs`     | wants that end in one line of the journal                                      |
 //!
@@ -26,11 +28,13 @@
 //! after.
 
 mod assign;
+mod cache;
 mod exact;
 mod feed;
 mod float;
 mod forecast;
 pub mod gguf;
+mod joint;
 mod layouts;
 mod lora;
 mod peft;
@@ -55,11 +59,11 @@ pub use request::Request;
 
 use crate::cpu::Cpu;
 use crate::error::{Code, Error, Result};
-use crate::job::Ask;
 use crate::job::journal::{self, Line};
 use crate::job::opening;
 use crate::job::seal::{Seal, Verify};
 use crate::job::step::Counter;
+use crate::job::{Ask, Expected};
 use report::{ModuleReport, Outcomes};
 use std::collections::VecDeque;
 use unit::{Unit, World};
@@ -83,7 +87,7 @@ pub struct Conversion {
     phase: Phase,
     outcomes: Outcomes,
     progress: Counter,
-    asked: Vec<u64>,
+    asked: Expected,
 }
 
 impl Conversion {
@@ -116,7 +120,7 @@ impl Conversion {
             phase,
             outcomes,
             progress,
-            asked: Vec::new(),
+            asked: Expected::default(),
         })
     }
 
@@ -125,14 +129,9 @@ impl Conversion {
     /// `file-changed` when an answer is not as long as what was asked for; with `exact`, `scheme`
     /// when values do not fit after all.
     pub fn poll(&mut self, cpu: &Cpu, answer: Vec<Vec<u8>>) -> Result<Ask> {
-        let lengths: Vec<_> = answer.iter().map(|a| a.len() as u64).collect();
-        if lengths != self.asked {
-            let what = format!("asked for {:?} bytes, got {lengths:?}", self.asked);
-            return Err(Error::new(Code::FileChanged, what)
-                .remedy("leave source and output alone while the job runs"));
-        }
+        self.asked.check(&answer)?;
         let ask = self.advance(cpu, answer)?;
-        self.asked = self.lengths(&ask)?;
+        self.asked = Expected::of(&ask, |t| self.plan.source.length(t))?;
         Ok(ask)
     }
 
@@ -188,16 +187,5 @@ impl Conversion {
             Some((name, wants)) => Phase::Unit(Box::new(Unit::new(name, wants.clone()))),
             None => Phase::Seal(Seal::default()),
         };
-    }
-
-    /// How long the buffers of the answer must be.
-    fn lengths(&self, ask: &Ask) -> Result<Vec<u64>> {
-        match ask {
-            Ask::Read { tensors } => tensors.iter().map(|t| self.plan.source.length(t)).collect(),
-            Ask::ReadRange { len, .. }
-            | Ask::ReadScratch { len, .. }
-            | Ask::ReadOutput { len, .. } => Ok(vec![*len]),
-            _ => Ok(Vec::new()),
-        }
     }
 }

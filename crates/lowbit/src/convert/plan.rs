@@ -10,9 +10,10 @@ use crate::job::files::File;
 use crate::job::identity::Identity;
 use crate::job::pace;
 use crate::job::seal::Seal;
+use crate::model::joined;
 use crate::scheme::Scheme;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// A checked conversion.
@@ -98,11 +99,14 @@ impl Plan {
         let planned = self.target.planned();
         let config = self.target.config().map(|c| format!("{c:#}\n"));
         let quantized = planned.iter().filter(|p| p.to.parse::<Scheme>().is_ok());
-        let quantized: BTreeSet<_> = quantized.map(|p| p.name.as_str()).collect();
+        let quantized: BTreeMap<_, _> = quantized.map(|p| (&*p.name, &p.to)).collect();
+        let scheme = |module: &str| quantized.get(module).map(|to| (*to).clone());
+        let model = self.source.model.as_ref();
         let mut out = json!({
             "kind": "convert",
             "layers": planned.iter().map(layer).collect::<Vec<_>>(),
-            "ignored": self.source.float_linears(|module| quantized.contains(module)),
+            "ignored": self.source.float_linears(|module| quantized.contains_key(module)),
+            "torn": model.and_then(|model| joined::torn(model, scheme)),
             "outputs": files.list.iter().map(file).collect::<Vec<_>>(),
             "bitsPerWeight": self.target.bits_per_weight(),
             "memoryPeakBytes": self.memory_bytes()?,

@@ -4,6 +4,7 @@ use super::assign::{check_config, divisor, natural, no_scheme, parse_scale_dtype
 use super::exact::Wanted;
 use super::float::{Cast, Copy, planned};
 use super::forecast::{forecast, inputs_differ};
+use super::joint;
 use super::layouts::{Layouts, Step};
 use super::remake::Remake;
 use super::request::{Options, Request};
@@ -14,9 +15,9 @@ use crate::container::safetensors;
 use crate::error::{Code, Error, Result};
 use crate::job::files::Files;
 use crate::job::plan::SHARD_BYTES;
+use crate::job::stacked::Stacked;
 use crate::layout::Layout;
 use crate::model::config::Config;
-use crate::round::gptq::Quality;
 use crate::round::observer::Observer;
 use crate::scheme::{Element, Group, Scheme};
 use crate::tensor::Dtype;
@@ -162,8 +163,9 @@ impl<'a> Planning<'a> {
             observer: self.observer,
             exact: self.options.exact,
             values: Vec::new(),
-            rounded: None,
-            quality: Quality::default(),
+            rounded: Stacked::default(),
+            compared: None,
+            shared: None,
             input_scale: None,
             outcome: None,
         })
@@ -266,6 +268,9 @@ impl<'a> Planning<'a> {
     pub(super) fn finish(mut self, request: &Request, source: &Source) -> Result<Layouts> {
         let shard_bytes = request.max_shard_bytes.unwrap_or(SHARD_BYTES);
         self.target.files = Files::new(&self.tensors, shard_bytes)?;
+        if let Some(model) = &source.model {
+            joint::share(&mut self.target, model, source)?;
+        }
         let assigned: BTreeSet<_> = self.assignment.iter().map(|(m, _)| m.as_str()).collect();
         let mut ignored = source.float_linears(|module| assigned.contains(module));
         // Encoders have none.
@@ -275,12 +280,16 @@ impl<'a> Planning<'a> {
             ignored.contains(h) || self.assignment.iter().any(|(module, _)| module == h)
         };
         ignored.extend(head.filter(|h| !named(h)));
-        let own = self
+        let mut own = self
             .layout
             .config(&self.assignment, &ignored, self.by_index);
+        let said = source.keep_cache(self.layout, &mut own);
+        self.target.warnings.extend(said);
         check_config(self.layout, &own, &self.assignment)?;
         self.target.config = source.config.clone();
         self.target.config["quantization_config"] = own;
+        let caveat = self.layout.order_caveat().filter(|_| self.by_index);
+        self.target.warnings.extend(caveat.map(str::to_owned));
         self.target.bits = self.stored.0 as f64 / self.stored.1.max(1) as f64;
         Ok(self.target)
     }

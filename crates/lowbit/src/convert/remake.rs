@@ -5,20 +5,20 @@
 
 use super::exact::{Wanted, refit};
 use super::feed::widen;
+use super::joint::Shared;
 use super::report::ModuleReport;
 use super::target::{Given, How, Making, Piece, Planned};
 use super::work;
 use crate::cpu::Cpu;
 use crate::error::{Code, Error, Result};
-use crate::job::nearest::append;
 use crate::job::pace;
-use crate::job::report::quality;
+use crate::job::stacked::{Stacked, cuts};
 use crate::layout::Layout;
 use crate::matrix::{QuantizedMatrix, Values};
 use crate::round::gptq::{GptqOptions, Quality};
 use crate::round::observer::Observer;
 use crate::round::{RoundOptions, Weights, hqq, rtn};
-use crate::scheme::{Element, Group, Scheme, ZeroPoint};
+use crate::scheme::{Scheme, ZeroPoint};
 use crate::tensor::{Dtype, Tensor};
 
 /// A matrix under way.
@@ -34,8 +34,11 @@ pub(super) struct Remake {
     pub(super) exact: bool,
     /// Rows that are not rounded yet, and those that are.
     pub(super) values: Vec<f32>,
-    pub(super) rounded: Option<QuantizedMatrix>,
-    pub(super) quality: Quality,
+    pub(super) rounded: Stacked,
+    /// What a matrix that was not rounded differs by, when it was compared.
+    pub(super) compared: Option<Quality>,
+    /// What NVFP4's scale must cover, where engines join the matrix with others.
+    pub(super) shared: Option<Shared>,
     /// The scale of the inputs, which rounding leaves as it is.
     pub(super) input_scale: Option<f32>,
     /// How it went, when that is known.
@@ -48,7 +51,7 @@ impl Remake {
         match refit(matrix, &self.wanted) {
             Ok(fit) => {
                 let pieces = self.encode(&fit, Some((matrix, cpu)))?;
-                let (how, why) = self.compared();
+                let (how, why) = self.how_compared();
                 work::check_exact(self.exact, &self.module, how, &why)?;
                 self.outcome = Some((how, why));
                 Ok(pieces)
@@ -70,8 +73,12 @@ impl Remake {
     }
 
     /// What comparing says: scales of another type may have rounded.
-    fn compared(&self) -> (How, String) {
-        if self.quality.squared_error == 0.0 {
+    fn how_compared(&self) -> (How, String) {
+        if self
+            .compared
+            .as_ref()
+            .is_none_or(|q| q.squared_error == 0.0)
+        {
             return (How::Exact, String::new());
         }
         let what = format!(
@@ -94,19 +101,13 @@ impl Remake {
             scale_dtype: self.wanted.scale_dtype,
             gptq: GptqOptions::default(),
         };
-        let rounded = match scheme.zero {
-            ZeroPoint::Float => hqq::round(weights, scheme, &options, cpu),
-            _ => rtn::round(weights, scheme, &options, cpu),
+        let rounded = match (&self.shared, scheme.zero) {
+            (Some(shared), _) => rtn::round_joined(weights, scheme, shared.largest(), cpu),
+            (None, ZeroPoint::Float) => hqq::round(weights, scheme, &options, cpu),
+            (None, _) => rtn::round(weights, scheme, &options, cpu),
         };
         let part = rounded.map_err(|e| e.at(format!("module {:?}", self.module)))?;
-        let q = quality(cpu, &part, values)?;
-        self.quality.squared_error += q.squared_error;
-        self.quality.squared_weight += q.squared_weight;
-        self.rounded = Some(match self.rounded.take() {
-            None => part,
-            Some(matrix) => append(matrix, part)?,
-        });
-        Ok(())
+        self.rounded.push(part, values, cpu)
     }
 
     /// The bytes of a matrix; compared with what it should be, if that is given.
@@ -121,7 +122,7 @@ impl Remake {
         let tensors = tensors.map_err(place)?;
         if let Some((source, cpu)) = source {
             let back = self.layout.decode(&self.module, scheme, &tensors);
-            self.quality = difference(source, &back.map_err(place)?, cpu);
+            self.compared = Some(difference(source, &back.map_err(place)?, cpu));
         }
         let piece = |t: Tensor| Piece {
             tensor: t.name,
@@ -154,7 +155,8 @@ impl Making for Remake {
             self.round(&values, cpu)?;
         }
         let mut pieces = Vec::new();
-        if let Some(mut matrix) = self.rounded.take() {
+        let (rounded, quality) = std::mem::take(&mut self.rounded).finish();
+        if let Some(mut matrix) = rounded {
             index_columns(&mut matrix, &self.wanted);
             if let Some(inputs) = &mut matrix.inputs {
                 inputs.scale = self.input_scale.or(inputs.scale);
@@ -163,7 +165,7 @@ impl Making for Remake {
         }
         let planned = (self.planned.how, self.planned.why.clone());
         let (how, why) = self.outcome.take().unwrap_or(planned);
-        let q = &self.quality;
+        let q = self.compared.take().unwrap_or(quality);
         let relative = (q.squared_error / q.squared_weight.max(f64::MIN_POSITIVE)).sqrt();
         let report = ModuleReport::of(&self.planned, how, &why, relative);
         Ok((pieces, Some(report)))
@@ -176,11 +178,6 @@ fn index_columns(matrix: &mut QuantizedMatrix, wanted: &Wanted) {
     if let (true, Values::Integer(m)) = (wanted.by_index, &mut matrix.values) {
         m.group_of_col = Some((0..cols).map(|j| (j / m.group) as u32).collect());
     }
-}
-
-/// Whether rows can be rounded some at a time: their scales know nothing of other rows.
-fn cuts(scheme: &Scheme) -> bool {
-    matches!(scheme.group, Group::Row | Group::Run(_)) && scheme.element == Element::Int
 }
 
 fn slice_rows(scheme: &Scheme, rows: usize, cols: usize) -> usize {

@@ -12,10 +12,10 @@ pub(super) use super::stored::FLOAT_NAMES;
 pub use super::stored::{Coding, Quantized, Stored};
 use crate::error::{Code, Error, Result};
 use crate::job::request::{TensorEntry, infos};
-use crate::layout::{self, Layout, Resolver};
+use crate::kv_cache::KvCache;
+use crate::layout::{self, Resolver};
 use crate::model::config::Config;
 use crate::model::load::{self, Loader, TensorInfo};
-use crate::scheme::Scheme;
 use crate::tensor::{Dtype, checked_bytes};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -131,6 +131,8 @@ pub struct Source {
     pub config: Value,
     /// The model, where its architecture is known.
     pub model: Option<Config>,
+    /// How engines are to keep keys and values; its scales are among the tensors.
+    pub cache: Option<KvCache>,
     /// Length of every tensor of the files, and of `adapter:` the adapter's.
     lengths: BTreeMap<String, u64>,
 }
@@ -156,6 +158,7 @@ impl Source {
             tensors: Vec::new(),
             config: config.clone(),
             model,
+            cache: resolver.as_ref().and_then(|r| r.cache),
             lengths,
         };
         source.tensors = source.logical(&infos, resolver.as_ref(), &shapes)?;
@@ -171,6 +174,7 @@ impl Source {
             tensors,
             config: config.clone(),
             model: None,
+            cache: None,
             lengths: BTreeMap::new(),
         }
     }
@@ -229,22 +233,24 @@ impl Source {
         let mut by_name: BTreeMap<_, _> = infos.iter().map(|t| (t.name.clone(), t)).collect();
         let mut all = Vec::new();
         for info in infos {
-            let found = resolver.and_then(|r| matrix(r, &names, &info.name));
-            let Some((module, layout, scheme, parts)) = found else {
+            let found = resolver.and_then(|r| r.member(&info.name, |name| names.contains(name)));
+            let Some(found) = found else {
                 all.push(self.alone(info));
                 continue;
             };
             // The matrix stands where the first of its tensors is.
-            let parts: Vec<_> = parts.iter().filter_map(|p| by_name.remove(p)).collect();
+            let parts = found.present.iter().filter_map(|p| by_name.remove(p));
+            let parts: Vec<_> = parts.cloned().collect();
             if parts.is_empty() {
                 continue;
             }
             let quantized = Quantized {
-                coding: Coding::Layout(layout, scheme),
-                parts: parts.into_iter().cloned().collect(),
+                coding: Coding::Layout(found.rule.layout, found.rule.scheme),
+                parts,
             };
-            let known = shapes.get(&module).copied();
-            let (rows, cols) = known.map_or_else(|| sizes::of_parts(&module, &quantized), Ok)?;
+            let module = found.module;
+            let known = shapes.get(module).copied();
+            let (rows, cols) = known.map_or_else(|| sizes::of_parts(module, &quantized), Ok)?;
             let (name, dtype) = (format!("{module}.weight"), self.float_dtype());
             all.push(Logical::new(
                 &name,
@@ -268,27 +274,4 @@ fn model(config: &Value, infos: &[TensorInfo]) -> Result<Option<Config>> {
         Err(e) if e.code == Code::UnknownArchitecture => Ok(None),
         Err(e) => Err(e),
     }
-}
-
-type Found = (String, &'static dyn Layout, Scheme, Vec<String>);
-
-/// The quantized matrix that a tensor belongs to: module, layout, scheme, names of its tensors.
-fn matrix(resolver: &Resolver, names: &BTreeSet<String>, name: &str) -> Option<Found> {
-    let known = resolver.layout.parts();
-    let endings = known.iter().filter_map(|part| {
-        let module = name.strip_suffix(part)?.strip_suffix('.')?;
-        Some((module, *part))
-    });
-    // The longest ending: `weight.absmax` before `absmax`.
-    let (module, _) = endings.max_by_key(|(_, part)| part.len())?;
-    let rule = resolver.rule(module)?;
-    let present: Vec<String> = known
-        .iter()
-        .map(|part| format!("{module}.{part}"))
-        .filter(|name| names.contains(name))
-        .collect();
-    // A norm or an embedding has nothing beside its weight.
-    let beside = present.iter().any(|name| !name.ends_with(".weight"));
-    let quantized = beside && rule.layout.is_quantized(&present);
-    quantized.then(|| (module.to_owned(), rule.layout, rule.scheme, present))
 }

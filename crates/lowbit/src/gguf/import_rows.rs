@@ -1,6 +1,6 @@
 //! Rows of a GGUF tensor as the checkpoint had them: in its order, with its offset, as its floats.
 
-use super::tensors::Change;
+use super::tensors::{Change, permute};
 use super::types::Type;
 use crate::error::{Code, Error, Result};
 use crate::tensor::{Dtype, bytes_from_f32, f32_from};
@@ -74,16 +74,15 @@ impl Restore {
 /// Rows that are only put into another order keep their blocks bit for bit. `shape` when the bytes
 /// are no whole granules, `qparam` when the wanted floats cannot hold a value, else the codes of
 /// `decode`.
-pub fn rows(restore: &Restore, stored: Vec<u8>) -> Result<Vec<u8>> {
+pub fn rows(restore: &Restore, mut stored: Vec<u8>) -> Result<Vec<u8>> {
     let (row, _) = restore.row_bytes()?;
     if row == 0 || !stored.len().is_multiple_of(row) {
         let what = format!("{} bytes are no whole rows of {row}", stored.len());
         return Err(Error::new(Code::Shape, what));
     }
-    let stored = match restore.change {
-        Change::Permute(height) => reordered(&stored, row, height)?,
-        Change::None | Change::Add(_) => stored,
-    };
+    if let Change::Permute(height) = restore.change {
+        permute(&mut stored, height, row, true)?;
+    }
     let own = restore.ty.dtype();
     let offset = match restore.change {
         Change::Add(offset) => offset,
@@ -103,21 +102,4 @@ pub fn rows(restore: &Restore, stored: Vec<u8>) -> Result<Vec<u8>> {
         return Err(Error::new(Code::Qparam, what));
     }
     Ok(bytes)
-}
-
-/// Row `2i + half` of a head becomes row `half · d/2 + i`: what `Change::undo` does to floats.
-fn reordered(stored: &[u8], row: usize, height: usize) -> Result<Vec<u8>> {
-    let count = stored.len() / row;
-    if height < 2 || !height.is_multiple_of(2) || !count.is_multiple_of(height) {
-        let what = format!("{count} rows are no heads of {height} rows in pairs");
-        return Err(Error::new(Code::Shape, what));
-    }
-    let pairs = height / 2;
-    let mut out = Vec::with_capacity(stored.len());
-    for at in 0..count {
-        let (head, at) = (at / height, at % height);
-        let from = head * height + 2 * (at % pairs) + at / pairs;
-        out.extend_from_slice(&stored[from * row..][..row]);
-    }
-    Ok(out)
 }

@@ -212,7 +212,12 @@ impl Change {
 }
 
 /// Row `half · d/2 + i` of a head of width d becomes row `2i + half`, or the other way round.
-fn permute<T: Copy>(values: &mut Vec<T>, height: usize, cols: usize, back: bool) -> Result<()> {
+pub(super) fn permute<T: Copy>(
+    values: &mut Vec<T>,
+    height: usize,
+    cols: usize,
+    back: bool,
+) -> Result<()> {
     let rows = values.len() / cols.max(1);
     if height < 2 || !height.is_multiple_of(2) || !rows.is_multiple_of(height) {
         let what = format!("{rows} rows are no heads of {height} rows in pairs");

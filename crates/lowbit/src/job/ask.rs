@@ -1,5 +1,7 @@
 //! What a job asks of its caller.
 
+use crate::error::{Code, Error, Result};
+
 /// What the job wants done before it can go on.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ask {
@@ -84,4 +86,33 @@ pub struct Progress {
     pub done: u64,
     /// Work in all.
     pub total: u64,
+}
+
+/// How long the buffers of the next answer must be.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Expected(Vec<u64>);
+
+impl Expected {
+    /// What `ask` wants; `tensor_bytes` gives the length of a source tensor.
+    pub(crate) fn of(ask: &Ask, tensor_bytes: impl Fn(&str) -> Result<u64>) -> Result<Self> {
+        let lengths: Result<_> = match ask {
+            Ask::Read { tensors } => tensors.iter().map(|t| tensor_bytes(t)).collect(),
+            Ask::ReadRange { len, .. }
+            | Ask::ReadScratch { len, .. }
+            | Ask::ReadOutput { len, .. } => Ok(vec![*len]),
+            _ => Ok(Vec::new()),
+        };
+        lengths.map(Self)
+    }
+
+    /// `file-changed` for an answer of other lengths.
+    pub(crate) fn check(&self, answer: &[Vec<u8>]) -> Result<()> {
+        let lengths: Vec<_> = answer.iter().map(|a| a.len() as u64).collect();
+        if lengths == self.0 {
+            return Ok(());
+        }
+        let what = format!("asked for {:?} bytes, got {lengths:?}", self.0);
+        Err(Error::new(Code::FileChanged, what)
+            .remedy("leave source and output alone while the job runs"))
+    }
 }

@@ -10,6 +10,7 @@
 //! what is known of inputs, so that one pass is enough. Without calibration there are no passes.
 
 use super::Ask;
+use super::cache::{self, CacheReport};
 use super::copy::Copier;
 use super::inputs::{self, Input};
 use super::journal::{Activations, Line};
@@ -58,6 +59,7 @@ pub(super) struct WholeBlock {
     reports: Vec<LayerReport>,
     transforms: Vec<TransformReport>,
     notes: Vec<String>,
+    cache: Option<CacheReport>,
 }
 
 impl WholeBlock {
@@ -76,6 +78,7 @@ impl WholeBlock {
             reports: Vec::new(),
             transforms: Vec::new(),
             notes: Vec::new(),
+            cache: None,
         }
     }
 
@@ -99,7 +102,7 @@ impl WholeBlock {
     fn tap(&mut self, plan: &Plan, wanted: &[Input]) -> Option<Passes> {
         self.taps = wanted.iter().map(Tapped::new).collect();
         let until = wanted.last()?.parts.first()?;
-        Some(Passes::calibrate(plan, self.index, *until))
+        Some(Passes::calibrate(plan, self.index, Some(*until)))
     }
 
     /// The next shared input to round for; after the last one, what follows.
@@ -110,7 +113,7 @@ impl WholeBlock {
         };
         let find = |t: &Tapped| t.parts == input.parts;
         let tap = self.taps.iter().position(find);
-        if plan.calibration.is_some() && tap.is_none() {
+        if plan.sees_inputs && tap.is_none() {
             let wanted = vec![input.clone()];
             if let Some(material) = &mut self.material {
                 material.refresh()?;
@@ -136,7 +139,7 @@ impl WholeBlock {
         if let Some(material) = &mut self.material {
             material.settle(plan)?;
         }
-        if plan.calibration.is_some() && self.index + 1 < plan.model.layers {
+        if plan.runs_quantized(self.index) {
             return Ok(Stage::Forward(Passes::forward(plan, self.index)));
         }
         Ok(self.write(plan))
@@ -213,6 +216,7 @@ impl WholeBlock {
                 if let Some(ask) = passes.poll(world, &answer, block, &mut [])? {
                     return Ok((Some(ask), Stage::Forward(passes)));
                 }
+                self.cache = cache::keep(world.plan, passes.take_observed(), &mut self.sink)?;
                 self.written = passes.written();
                 Ok((None, self.write(world.plan)))
             }
@@ -284,6 +288,7 @@ impl Unit for WholeBlock {
             layers: std::mem::take(&mut self.reports),
             transforms: std::mem::take(&mut self.transforms),
             notes: std::mem::take(&mut self.notes),
+            cache: self.cache.take(),
         })
     }
 }

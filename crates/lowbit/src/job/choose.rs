@@ -238,7 +238,11 @@ pub(super) fn calibration(
     };
     let Some(set) = calibration.filter(|c| c.samples > 0 && c.length > 0) else {
         let what = format!("{step} needs calibration text");
-        return Err(Error::new(Code::Dataset, what).remedy("give some, or use --method rtn"));
+        let other = match step.split_once(' ') {
+            Some(("kvCache", _)) => "leave kvCache out",
+            _ => "use --method rtn",
+        };
+        return Err(Error::new(Code::Dataset, what).remedy(format!("give some, or {other}")));
     };
     if set.length > model.context {
         let what = format!(
@@ -250,10 +254,15 @@ pub(super) fn calibration(
     Ok(Some(set))
 }
 
-/// `unsupported` for what asks for logits of a model that has none.
-pub(super) fn refuse_headless(head: Head, changes: &Changes, survey: bool) -> Result<()> {
+/// `unsupported` for what asks for logits of a model that has none; what was guessed is refused for
+/// more than that.
+pub(super) fn refuse_headless(
+    (model, head): (&Config, Head),
+    changes: &Changes,
+    survey: bool,
+) -> Result<()> {
     let rotates = changes.rotate.as_ref().is_some_and(|r| r.r1);
-    if head != Head::None || !(rotates || survey) {
+    if model.guess.is_some() || head != Head::None || !(rotates || survey) {
         return Ok(());
     }
     let step = if survey { "targetBpw" } else { "rotation r1" };

@@ -47,6 +47,7 @@ impl Plan {
             "config": format!("{:#}\n", self.config),
             "warnings": self.warnings,
             "guessed": self.model.guess.is_some(),
+            "torn": served::torn(self),
             "tensorParallel": served::parallel(self).iter().map(parallel).collect::<Vec<_>>(),
         });
         if let Some(index) = &self.files.index {

@@ -117,7 +117,7 @@ pub(super) fn require_finite(
 }
 
 /// Index of the first value that is NaN or infinite.
-fn first_nonfinite(x: &[f32]) -> Option<usize> {
+pub(super) fn first_nonfinite(x: &[f32]) -> Option<usize> {
     // Without early exit the scan vectorizes.
     let largest = x
         .iter()

@@ -37,6 +37,9 @@ pub(super) fn quantized(plan: &Plan, index: usize) -> Vec<Input> {
 
 /// The inputs that calibration looks at: those of linears to quantize or to scale.
 pub(super) fn wanted(plan: &Plan, index: usize) -> Vec<Input> {
+    if !plan.sees_inputs {
+        return Vec::new();
+    }
     let scalings = scalings(plan, index);
     let scaled = |i: &Input| scalings.iter().any(|s| i.parts.contains(first_consumer(s)));
     let mut all = all(plan, index);
@@ -130,6 +133,7 @@ pub(super) fn work(plan: &Plan, index: usize) -> u64 {
     } else {
         0
     };
-    let passes = 1 + again as u64 + u64::from(index + 1 < plan.model.layers);
+    let looks = u64::from(!all.is_empty());
+    let passes = looks + again as u64 + u64::from(plan.runs_quantized(index));
     passes * pace::pass_work(plan, index, tokens) + all.iter().map(hessian).sum::<u64>() + rounding
 }

@@ -8,6 +8,7 @@
 //! A line is appended only after everything that it vouches for is on the disk. A last line that
 //! is cut off was never vouched for and is dropped.
 
+use super::cache::CacheReport;
 use super::identity::Identity;
 use super::report::{LayerReport, TransformReport};
 use crate::error::{Code, Error, Result};
@@ -39,6 +40,9 @@ pub(crate) struct Line<L = LayerReport> {
     /// What the user should know of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// Scales of the block's cache.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheReport>,
 }
 
 impl<L> Default for Line<L> {
@@ -50,6 +54,7 @@ impl<L> Default for Line<L> {
             layers: Vec::new(),
             transforms: Vec::new(),
             notes: Vec::new(),
+            cache: None,
         }
     }
 }

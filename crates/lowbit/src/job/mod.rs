@@ -11,8 +11,9 @@
 //! With `targetBpw` the job is a survey instead (`survey/`): it writes nothing, and its report holds
 //! the options that a quantization within that budget should have.
 
-mod ask;
+pub(crate) mod ask;
 mod block;
+mod cache;
 mod changes;
 mod choose;
 mod copy;
@@ -25,7 +26,7 @@ mod inputs;
 mod joint;
 pub(crate) mod journal;
 mod material;
-pub(crate) mod nearest;
+mod nearest;
 mod outputs;
 pub(crate) mod pace;
 mod passes;
@@ -42,6 +43,7 @@ mod served;
 mod shared;
 pub(crate) mod sink;
 pub mod size;
+pub(crate) mod stacked;
 pub(crate) mod step;
 mod subject;
 mod survey;
@@ -51,6 +53,7 @@ pub(crate) mod tests;
 mod transforms;
 mod warn;
 
+pub(crate) use ask::Expected;
 pub use ask::{Ask, Progress};
 pub use plan::Plan;
 pub use request::Request;
@@ -92,7 +95,7 @@ pub struct Job {
     outcomes: Outcomes,
     progress: Counter,
     survey: Survey,
-    asked: Vec<u64>,
+    asked: Expected,
     accelerator: Option<Arc<dyn Accelerator>>,
 }
 
@@ -149,7 +152,7 @@ impl Job {
                 total,
             },
             survey: Survey::default(),
-            asked: Vec::new(),
+            asked: Expected::default(),
             accelerator: accelerator.filter(|_| plan.device.is_some()),
             plan,
             tokens,
@@ -168,14 +171,9 @@ impl Job {
     /// `file-changed` when an answer is not as long as what was asked for.
     pub fn poll(&mut self, cpu: &Cpu, answer: Vec<Vec<u8>>) -> Result<Ask> {
         self.plan.identity.check_isa(cpu.isa)?;
-        let lengths: Vec<_> = answer.iter().map(|a| a.len() as u64).collect();
-        if lengths != self.asked {
-            let what = format!("asked for {:?} bytes, got {lengths:?}", self.asked);
-            return Err(Error::new(Code::FileChanged, what)
-                .remedy("leave source and output alone while the job runs"));
-        }
+        self.asked.check(&answer)?;
         let ask = self.advance(cpu, answer).map_err(warn::resumable)?;
-        self.asked = self.lengths(&ask)?;
+        self.asked = Expected::of(&ask, |t| self.plan.tensor_bytes(t))?;
         Ok(ask)
     }
 
@@ -252,17 +250,6 @@ impl Job {
             Some(step) => Phase::Unit(step.unit(&self.plan, expected)),
             None => Phase::Seal(Seal::default()),
         };
-    }
-
-    /// How long the buffers of the answer must be.
-    fn lengths(&self, ask: &Ask) -> Result<Vec<u64>> {
-        match ask {
-            Ask::Read { tensors } => tensors.iter().map(|t| self.plan.tensor_bytes(t)).collect(),
-            Ask::ReadRange { len, .. }
-            | Ask::ReadScratch { len, .. }
-            | Ask::ReadOutput { len, .. } => Ok(vec![*len]),
-            _ => Ok(Vec::new()),
-        }
     }
 }
 

@@ -8,15 +8,13 @@ use super::joint::{self, Joint};
 use super::journal::Line;
 use super::pace;
 use super::plan::{Layer, Plan};
-use super::report::{LayerReport, quality};
+use super::report::LayerReport;
 use super::running::{round_plain, run_time_inputs};
 use super::sink::Sink;
+use super::stacked::{Stacked, cuts};
 use super::step::{Unit, World};
 use crate::error::{Code, Error, Result};
-use crate::matrix::{Floats, Integer, QuantizedMatrix, Scales, Values, Zero};
 use crate::round::Weights;
-use crate::round::gptq::Quality;
-use crate::scheme::{Element, Group};
 use crate::tensor::f32_from;
 use std::collections::VecDeque;
 
@@ -34,8 +32,7 @@ pub(super) struct NearestBlock {
     /// Rows that are not rounded yet.
     weights: Vec<f32>,
     zeroed: usize,
-    matrix: Option<QuantizedMatrix>,
-    quality: Quality,
+    rounded: Stacked,
     copier: Copier,
     sink: Sink,
     reports: Vec<LayerReport>,
@@ -54,8 +51,7 @@ impl NearestBlock {
             asked: false,
             weights: Vec::new(),
             zeroed: 0,
-            matrix: None,
-            quality: Quality::default(),
+            rounded: Stacked::default(),
             copier: Copier::new(&plan.copies[block]),
             sink: Sink::default(),
             reports: Vec::new(),
@@ -99,7 +95,7 @@ impl NearestBlock {
         let rows = weights.len() / cols;
         let whole = self.rows == layer.linear.rows;
         self.weights.append(&mut weights);
-        if whole || cuts(layer) {
+        if whole || cuts(&layer.scheme) {
             self.round(world, layer)?;
         }
         let work = pace::round_work(rows, cols, false);
@@ -121,18 +117,12 @@ impl NearestBlock {
         let place = |e: Error| e.at(format!("layer {:?}", layer.linear.module));
         let largest = self.joint.of_layer(layer);
         let part = round_plain(world, layer, layer.method, weights, largest).map_err(place)?;
-        let q = quality(world.cpu, &part, &values)?;
-        self.quality.squared_error += q.squared_error;
-        self.quality.squared_weight += q.squared_weight;
-        self.matrix = Some(match self.matrix.take() {
-            None => part,
-            Some(matrix) => append(matrix, part)?,
-        });
-        Ok(())
+        self.rounded.push(part, &values, world.cpu)
     }
 
     fn finish(&mut self, plan: &Plan, layer: &Layer) -> Result<()> {
-        let Some(mut matrix) = self.matrix.take() else {
+        let (matrix, quality) = std::mem::take(&mut self.rounded).finish();
+        let Some(mut matrix) = matrix else {
             return Err(Error::new(Code::Internal, "no rows were rounded"));
         };
         matrix.inputs = run_time_inputs(layer, None);
@@ -146,7 +136,6 @@ impl NearestBlock {
         )? {
             self.sink.tensor(&plan.files, &tensor.name, &tensor.bytes)?;
         }
-        let quality = std::mem::take(&mut self.quality);
         self.reports
             .push(LayerReport::new(layer, layer.method.name, quality));
         self.rows = 0;
@@ -204,56 +193,4 @@ impl Unit for NearestBlock {
             ..Line::default()
         })
     }
-}
-
-/// Whether rows can be rounded some at a time: their scales know nothing of other rows.
-pub(super) fn cuts(layer: &Layer) -> bool {
-    let scheme = &layer.scheme;
-    matches!(scheme.group, Group::Row | Group::Run(_)) && scheme.element == Element::Int
-}
-
-/// The rows of `b` below those of `a`; both come from the same rounder and scheme.
-pub(crate) fn append(a: QuantizedMatrix, b: QuantizedMatrix) -> Result<QuantizedMatrix> {
-    let differ = || Error::new(Code::Internal, "slices of one matrix differ in kind");
-    let (Values::Integer(mut x), Values::Integer(y)) = (a.values, b.values) else {
-        return Err(differ());
-    };
-    x.codes.words.extend(y.codes.words);
-    x.scales = match (x.scales, y.scales) {
-        (Scales::Flat(a), Scales::Flat(b)) => Scales::Flat(join(a, b).ok_or_else(differ)?),
-        _ => return Err(differ()),
-    };
-    x.zero = match (x.zero, y.zero) {
-        (Zero::Centre, Zero::Centre) => Zero::Centre,
-        (Zero::Int(mut a), Zero::Int(b)) => {
-            a.extend(b);
-            Zero::Int(a)
-        }
-        (Zero::Float(a), Zero::Float(b)) => Zero::Float(join(a, b).ok_or_else(differ)?),
-        _ => return Err(differ()),
-    };
-    Ok(QuantizedMatrix {
-        rows: a.rows + b.rows,
-        cols: a.cols,
-        inputs: None,
-        values: Values::Integer(Integer { ..x }),
-    })
-}
-
-fn join(a: Floats, b: Floats) -> Option<Floats> {
-    Some(match (a, b) {
-        (Floats::F32(mut a), Floats::F32(b)) => {
-            a.extend(b);
-            Floats::F32(a)
-        }
-        (Floats::F16(mut a), Floats::F16(b)) => {
-            a.extend(b);
-            Floats::F16(a)
-        }
-        (Floats::Bf16(mut a), Floats::Bf16(b)) => {
-            a.extend(b);
-            Floats::Bf16(a)
-        }
-        _ => return None,
-    })
 }

@@ -5,6 +5,7 @@
 //!                                                        └─► taps: statistics of inputs
 //! ```
 
+use super::cache::Observed;
 use super::finite::require_finite;
 use super::journal::{Activations, corrupt};
 use super::plan::Plan;
@@ -50,28 +51,29 @@ pub(super) struct Passes {
     /// What an earlier run vouched for, and the hash of what was read so far.
     expected: Option<(Activations, Sha256)>,
     written: (u64, Sha256),
+    /// The largest keys and values, when scales of the cache are asked for.
+    observed: Option<Observed>,
 }
 
 impl Passes {
-    /// Writes the outputs, and shows the inputs of linears to taps if there are some.
+    /// Writes the outputs, which nobody needs after the last block, and looks at keys and values.
     pub(super) fn forward(plan: &Plan, block: usize) -> Self {
-        Self::new(plan, block, None)
+        let last = plan.kv_cache.is_some() && block + 1 == plan.model.layers;
+        Self {
+            observed: Observed::new(plan, block),
+            stage: "forward",
+            writes: !last,
+            ..Self::calibrate(plan, block, last.then_some(Part::O))
+        }
     }
 
     /// Shows the inputs of linears to taps; ends with the one whose first part is `until`.
-    pub(super) fn calibrate(plan: &Plan, block: usize, until: Part) -> Self {
-        Self::new(plan, block, Some(until))
-    }
-
-    fn new(plan: &Plan, block: usize, until: Option<Part>) -> Self {
+    pub(super) fn calibrate(plan: &Plan, block: usize, until: Option<Part>) -> Self {
         Self {
             block,
-            stage: if until.is_none() {
-                "forward"
-            } else {
-                "calibrate"
-            },
-            writes: until.is_none(),
+            stage: "calibrate",
+            writes: false,
+            observed: None,
             until,
             first: 0,
             next: 0,
@@ -132,6 +134,11 @@ impl Passes {
         }))
     }
 
+    /// What was seen of keys and values.
+    pub(super) fn take_observed(&mut self) -> Option<Observed> {
+        self.observed.take()
+    }
+
     /// What was written, for the journal.
     pub(super) fn written(self) -> Option<Activations> {
         self.writes.then(|| Activations {
@@ -186,12 +193,15 @@ impl Passes {
             all_experts: plan.all_experts,
             until: self.until,
         };
-        let watch = (!idle).then_some(watch);
+        let watch = (!idle || self.until.is_some()).then_some(watch);
         let piece = &mut self.chunk[self.next * hidden..(self.next + tokens) * hidden];
         let cache = &mut self.cache;
         let products = self.products.as_deref();
         let machine = Machine { cpu, products };
         watch_block(machine, &mut self.scratch, block, cache, piece, watch)?;
+        if let Some(observed) = &mut self.observed {
+            observed.see(cache, sample, token)?;
+        }
         self.advance(world, tokens, taps);
         Ok(())
     }
@@ -219,6 +229,9 @@ impl Passes {
             for (tap, x) in lane.inputs() {
                 require_finite(x, &taps[tap], sample + i, 0)?;
                 taps[tap].add(cpu, None, x)?;
+            }
+            if let Some(observed) = &mut self.observed {
+                observed.see(&lane.cache, sample + i, 0)?;
             }
         }
         self.advance(world, count * length, taps);

@@ -3,6 +3,7 @@
 //! The name, type, shape and place of every output tensor are fixed here, so that headers are
 //! written first and a layer that falls back to a simpler method changes no offset.
 
+use super::cache;
 use super::changes::Changes;
 use super::choose;
 use super::files::{Files, Place};
@@ -18,6 +19,7 @@ use super::warn;
 use crate::container::safetensors::Planned;
 use crate::cpu::Isa;
 use crate::error::{Code, Error, Result};
+use crate::kv_cache::{self, KvCache};
 use crate::layout::{self, Layout};
 use crate::model::accelerator::Adapter;
 use crate::model::config::Config;
@@ -62,7 +64,9 @@ pub struct Plan {
     pub identity: Identity,
     /// The accelerator that block passes and second moments run on; none for the CPU.
     pub device: Option<Adapter>,
-    /// Calibration set, when the method needs one.
+    /// How engines are to keep keys and values, if scales for that are asked for.
+    pub kv_cache: Option<KvCache>,
+    /// Calibration set, when something needs one.
     pub calibration: Option<Calibration>,
     /// Every source tensor by name.
     pub(super) source: BTreeMap<String, TensorInfo>,
@@ -82,6 +86,8 @@ pub struct Plan {
     pub(super) rotation: Option<Rotation>,
     pub(super) nonfinite: Nonfinite,
     pub(super) strict: bool,
+    /// Whether calibration looks at the inputs of linears.
+    pub(super) sees_inputs: bool,
     pub(super) true_sequential: bool,
     pub(super) all_experts: bool,
     pub(super) options: RoundOptions,
@@ -101,13 +107,12 @@ impl Plan {
         let by_name = by_name(&source.tensors)?;
         let effective = request.options.effective();
         let round_options = choose::round_options(&effective)?;
+        let kv_cache = cache::chosen(&effective, &model)?;
         let (layers, ignored) = choose::layers(&model, &effective, &by_name)?;
         let modules: Vec<_> = layers.iter().map(|l| l.linear.module.as_str()).collect();
         let mut changes = Changes::new(&effective, &modules)?;
         let budget = Budget::new(&effective, &layers)?;
-        if model.guess.is_none() {
-            choose::refuse_headless(head, &changes, budget.is_some())?;
-        }
+        choose::refuse_headless((&model, head), &changes, budget.is_some())?;
         let mut needed_by = choose::needs_calibration(&layers, &changes, round_options.observer);
         if let Some(budget) = &budget {
             choose::check_candidates(&layers, &effective, |l| budget.schemes(l))?;
@@ -115,18 +120,16 @@ impl Plan {
             changes = Changes::default();
             needed_by = Some("targetBpw".into());
         }
+        let sees_inputs = needed_by.is_some();
+        let needed_by = needed_by.or_else(|| kv_cache.map(|c| c.to_string()));
         subject::refuse_guessed(&model, &changes, needed_by.as_deref())?;
         let calibration = choose::calibration(needed_by, request.calibration, &model)?;
-        let isa = request.isa.as_deref();
-        let isa = isa.map_or(Ok(Isa::detect()), Isa::parse)?;
-        // Data-free rounding alone gives the same bytes on every host.
-        let isa = Some(isa).filter(|_| calibration.is_some() || changes.widen());
+        let isa = instruction_set(request, calibration.is_some() || changes.widen())?;
         // Nothing else runs there.
         let device = adapter.filter(|_| calibration.is_some()).cloned();
-        let rotate = changes.rotate.as_ref();
-        let rotation = rotate.map(|r| Rotation::new(&model, r, effective.seed));
+        let rotation = (changes.rotate.as_ref()).map(|r| Rotation::new(&model, r, effective.seed));
         let outputs = Outputs::new(&model, &source.tensors, &layers, &changes, head);
-        let mut plan = Self {
+        let plan = Self {
             identity: Identity::new(request, isa, device.as_ref(), calibration),
             device,
             options: round_options,
@@ -141,6 +144,8 @@ impl Plan {
             layout: layout::find(&effective.format)?,
             nonfinite: Nonfinite::parse(effective.allow_nonfinite.as_deref())?,
             strict: effective.strict,
+            kv_cache,
+            sees_inputs,
             true_sequential: effective.true_sequential,
             all_experts: effective.all_experts,
             copies: outputs.copies,
@@ -155,18 +160,17 @@ impl Plan {
             rotation: rotation.transpose()?,
             effective,
         };
-        plan.complete(request)?;
-        plan.warnings.extend(warn::of_device(&plan, adapter));
-        Ok(plan)
+        plan.complete(request, adapter)
     }
 
-    /// What follows from everything else.
-    fn complete(&mut self, request: &Request) -> Result<()> {
+    /// Adds what follows from the rest: files, config, sizes, warnings.
+    fn complete(mut self, request: &Request, adapter: Option<&Adapter>) -> Result<Self> {
         self.lay_out(request.max_shard_bytes.unwrap_or(SHARD_BYTES))?;
         self.config = self.output_config(&request.config);
-        self.sizes = size::of(self, request.threads.unwrap_or(1))?;
-        self.warnings = warn::of(self)?;
-        Ok(())
+        self.sizes = size::of(&self, request.threads.unwrap_or(1))?;
+        self.warnings = warn::of(&self)?;
+        self.warnings.extend(warn::of_device(&self, adapter));
+        Ok(self)
     }
 
     /// The layers of one block.
@@ -192,6 +196,13 @@ impl Plan {
     /// Whether linears are read, rounded and written by themselves, some rows at a time.
     pub(super) fn streams(&self) -> bool {
         self.calibration.is_none() && !self.changes.widen() && self.budget.is_none()
+    }
+
+    /// Whether a pass goes through a block after its linears are rounded: for what comes after it, or
+    /// for scales of its cache.
+    pub(super) fn runs_quantized(&self, block: usize) -> bool {
+        let next = block + 1 < self.model.layers;
+        self.calibration.is_some() && (next || self.kv_cache.is_some())
     }
 
     /// Type and shape of a source tensor, which the plan has found to exist.
@@ -233,6 +244,9 @@ impl Plan {
             for layer in self.layers_of(unit) {
                 tensors.extend(self.outputs_of(layer));
             }
+            if unit < self.model.layers {
+                tensors.extend(cache::planned(self, unit));
+            }
             let rewritten = self.rewritten.get(unit).into_iter().flatten();
             for name in rewritten.chain(copies) {
                 tensors.push(plain(self.tensor(name)?, name));
@@ -255,7 +269,10 @@ impl Plan {
         let assignment: Vec<_> = self.layers.iter().map(named).collect();
         let mut config = source.clone();
         let by_index = self.layers.iter().any(|l| self.is_by_index(l));
-        let own = self.layout.config(&assignment, &self.ignored, by_index);
+        let mut own = self.layout.config(&assignment, &self.ignored, by_index);
+        if let Some(cache) = self.kv_cache {
+            own[kv_cache::KEY] = cache.to_config();
+        }
         config["quantization_config"] = own;
         if self.rotated.iter().any(|t| t.head) {
             // The head is a tensor of its own now.
@@ -263,6 +280,13 @@ impl Plan {
         }
         config
     }
+}
+
+/// The instruction set, if bytes depend on it: data-free rounding alone gives the same on every host.
+fn instruction_set(request: &Request, counts: bool) -> Result<Option<Isa>> {
+    let isa = request.isa.as_deref();
+    let isa = isa.map_or(Ok(Isa::detect()), Isa::parse)?;
+    Ok(counts.then_some(isa))
 }
 
 /// Every tensor by its name; `duplicate-key` when one is listed twice.

@@ -1,10 +1,12 @@
 //! What a quantization did, layer by layer. No times and no host names: the same run gives the
 //! same report.
 
+use super::cache::CacheReport;
 use super::journal::Line;
 use super::plan::{Layer, Plan};
 use crate::cpu::Cpu;
 use crate::error::Result;
+use crate::kv_cache::KvCache;
 use crate::matrix::QuantizedMatrix;
 use crate::round::factor::Factor;
 use crate::round::gptq::Quality;
@@ -164,6 +166,8 @@ pub(super) struct Outcomes {
     pub transforms: Vec<TransformReport>,
     /// What came up on the way that the user should know.
     pub notes: Vec<String>,
+    /// Scales of the cache, block by block.
+    pub caches: Vec<CacheReport>,
 }
 
 impl Outcomes {
@@ -172,6 +176,7 @@ impl Outcomes {
         self.layers.extend(line.layers.iter().cloned());
         self.transforms.extend(line.transforms.iter().cloned());
         self.notes.extend(line.notes.iter().cloned());
+        self.caches.extend(line.cache.iter().cloned());
     }
 
     /// Layers that a simpler method made than the one asked for.
@@ -202,7 +207,11 @@ pub(super) fn json(plan: &Plan, outcomes: &Outcomes, files: &[FileReport]) -> Va
     let mut warnings = plan.warnings.clone();
     warnings.extend(outcomes.notes.iter().cloned());
     warnings.extend(outcomes.beyond_f16());
+    let cache = plan
+        .kv_cache
+        .map(|cache| cache_json(cache, &outcomes.caches));
     json!({
+        "kvCache": cache,
         "method": plan.method.name,
         "format": plan.layout.name(),
         "device": plan.device_name(),
@@ -221,6 +230,10 @@ pub(super) fn json(plan: &Plan, outcomes: &Outcomes, files: &[FileReport]) -> Va
         "warnings": warnings,
         "fingerprint": plan.identity.fingerprint(),
     })
+}
+
+fn cache_json(cache: KvCache, blocks: &[CacheReport]) -> Value {
+    json!({ "scheme": cache.name, "blocks": blocks })
 }
 
 /// The text of config.json: the plan's, and which layers are not what was asked for.

@@ -111,6 +111,8 @@ pub struct Options {
     pub scale_dtype: Option<String>,
     /// Seed of what draws random numbers: the signs of rotations.
     pub seed: u64,
+    /// Scheme of the KV cache that scales are calibrated for, as `fp8`.
+    pub kv_cache: Option<String>,
 }
 
 impl Default for Options {
@@ -136,6 +138,7 @@ impl Default for Options {
             refine: 3,
             scale_dtype: None,
             seed: 0,
+            kv_cache: None,
         }
     }
 }

@@ -19,6 +19,8 @@ pub(super) struct Lane {
     scratch: Scratch,
     /// The inputs that were seen, by tap; empty for a tap that saw none.
     inputs: Vec<Vec<f32>>,
+    /// The keys and values of the sample that passed last.
+    pub cache: LayerCache,
 }
 
 /// What a pass looks at.
@@ -35,6 +37,7 @@ impl Lane {
         Self {
             scratch: Scratch::new(config),
             inputs: Vec::new(),
+            cache: LayerCache::default(),
         }
     }
 
@@ -68,9 +71,17 @@ impl Lane {
             all_experts: wanted.all_experts,
             until: wanted.until,
         };
-        let watch = (!wanted.taps.is_empty()).then_some(watch);
-        let mut cache = LayerCache::default();
-        watch_block(cpu, &mut self.scratch, block, &mut cache, hidden, watch)
+        let wanted = !wanted.taps.is_empty() || wanted.until.is_some();
+        self.cache = LayerCache::default();
+        let cache = &mut self.cache;
+        watch_block(
+            cpu,
+            &mut self.scratch,
+            block,
+            cache,
+            hidden,
+            wanted.then_some(watch),
+        )
     }
 }
 

@@ -2,9 +2,10 @@
 //! each over several devices.
 
 use super::plan::{Layer, Plan};
+use crate::model::joined;
 use crate::model::ops::Part;
-use crate::model::weights;
 use crate::scheme::{Group, Scheme, ZeroPoint};
+use std::collections::BTreeMap;
 
 /// Numbers of devices that people use.
 const RANKS: &[usize] = &[1, 2, 4, 8];
@@ -82,27 +83,10 @@ fn cut(part: Part, (rows, cols): (usize, usize), scheme: &Scheme, ranks: usize) 
 
 /// The first two linears that engines join into one matrix although they are quantized differently.
 pub(super) fn torn(plan: &Plan) -> Option<String> {
-    let scheme = |module: &str| {
-        let layer = plan.layers.iter().find(|l| l.linear.module == module);
-        layer.map_or_else(|| "as it is".into(), |l| l.scheme.to_string())
-    };
-    (0..plan.model.layers).find_map(|block| {
-        let linears = weights::linears(&plan.model, block);
-        let mut firsts: Vec<(u8, u16, &str, String)> = Vec::new();
-        for linear in linears.iter().filter(|l| l.quantizable) {
-            let Some((kind, expert)) = linear.part.joined() else {
-                continue;
-            };
-            let own = scheme(&linear.module);
-            match firsts.iter().find(|f| (f.0, f.1) == (kind, expert)) {
-                None => firsts.push((kind, expert, &linear.module, own)),
-                Some((.., first, other)) if *other != own => {
-                    return Some(format!("{first} is {other}, {} is {own}", linear.module));
-                }
-                Some(_) => {}
-            }
-        }
-        None
+    let layers = plan.layers.iter();
+    let schemes: BTreeMap<_, _> = layers.map(|l| (&*l.linear.module, l.scheme)).collect();
+    joined::torn(&plan.model, |module| {
+        schemes.get(module).map(Scheme::to_string)
     })
 }
 

@@ -1,9 +1,9 @@
 //! What a quantization will take and leave: bits, bytes, memory.
 
 use super::inputs;
-use super::nearest::cuts;
 use super::pace::{self, PIECE_BYTES};
 use super::plan::{Layer, Plan};
+use super::stacked::cuts;
 use crate::error::Result;
 use crate::model::weights;
 use crate::tensor::checked_bytes;
@@ -80,7 +80,7 @@ fn memory_stages(plan: &Plan, threads: u64) -> Result<Vec<(&'static str, u64)>> 
     for block in 0..plan.model.layers {
         if plan.streams() {
             // Source rows, the same widened, and the matrix in codes and once more encoded.
-            let bytes = |l: &Layer| weights_of(l) * if cuts(l) { 2 } else { 6 };
+            let bytes = |l: &Layer| weights_of(l) * if cuts(&l.scheme) { 2 } else { 6 };
             let largest = plan.layers_of(block).map(bytes).max();
             add("quantize", largest.unwrap_or(0) + 3 * PIECE_BYTES);
             continue;

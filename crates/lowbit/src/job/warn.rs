@@ -14,6 +14,9 @@ pub(super) fn of(plan: &Plan) -> Result<Vec<String>> {
     warnings.splice(0..0, guessed);
     warnings.extend(torn(plan));
     warnings.extend(tensor_parallel(plan));
+    let ordered = plan.layers.iter().any(|l| plan.is_by_index(l));
+    let caveat = plan.layout.order_caveat().filter(|_| ordered);
+    warnings.extend(caveat.map(str::to_owned));
     Ok(warnings)
 }
 
@@ -83,7 +86,7 @@ pub(super) fn resumable(error: Error) -> Error {
 }
 
 fn small_set(plan: &Plan) -> Vec<String> {
-    let Some(set) = plan.calibration else {
+    let Some(set) = plan.calibration.filter(|_| plan.sees_inputs) else {
         return Vec::new();
     };
     let tokens = set.samples * set.length;

@@ -10,6 +10,7 @@ pub mod gelu_mul;
 pub mod gram;
 pub mod layer_norm;
 pub mod matmul;
+mod norm;
 pub mod rms_norm;
 pub mod rope;
 pub mod silu_mul;

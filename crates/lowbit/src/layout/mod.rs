@@ -20,8 +20,11 @@ pub mod target;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub(crate) use parts::transpose;
+
 use crate::container::safetensors::Planned;
 use crate::error::{Code, Error, Result, nearest};
+use crate::kv_cache::KvCache;
 use crate::matrix::QuantizedMatrix;
 use crate::scheme::Scheme;
 use crate::tensor::{Dtype, Tensor};
@@ -36,9 +39,20 @@ pub trait Layout: Sync + std::fmt::Debug {
     /// One sentence on what reads it.
     fn about(&self) -> &'static str;
 
+    /// What the user should know of columns with groups in an order of their own, if the layout
+    /// stores one that its readers do not all take.
+    fn order_caveat(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Whether it is written too, rather than only read.
     fn is_written(&self) -> bool {
         true
+    }
+
+    /// Whether there is a place for scales of the cache of keys and values.
+    fn holds_cache(&self) -> bool {
+        false
     }
 
     /// Whether matrices of a scheme are read; of those that are written too, by default.
@@ -201,6 +215,19 @@ pub struct Rule {
     pub layout: &'static dyn Layout,
 }
 
+/// The quantized matrix that a tensor belongs to.
+#[derive(Debug)]
+pub struct Member<'a> {
+    /// As in `model.layers.0.self_attn.q_proj`.
+    pub module: &'a str,
+    /// How the module is stored.
+    pub rule: &'a Rule,
+    /// What the tensor's name ends in, behind the module.
+    pub ending: &'static str,
+    /// Names of the matrix's tensors that the checkpoint has.
+    pub present: Vec<String>,
+}
+
 /// Says for each module of a checkpoint how its weight is stored.
 #[derive(Debug)]
 pub struct Resolver {
@@ -209,6 +236,8 @@ pub struct Resolver {
     /// Most specific first.
     rules: Vec<Rule>,
     ignored: Vec<Target>,
+    /// How engines are to keep keys and values, if the config says so.
+    pub cache: Option<KvCache>,
 }
 
 impl Resolver {
@@ -224,7 +253,15 @@ impl Resolver {
             layout,
             rules,
             ignored,
+            cache: None,
         }
+    }
+
+    /// The same with a scheme for the cache.
+    #[must_use]
+    pub(crate) fn with_cache(mut self, cache: Option<KvCache>) -> Self {
+        self.cache = cache;
+        self
     }
 
     /// How a linear layer is stored; none for floats.
@@ -233,6 +270,29 @@ impl Resolver {
             return None;
         }
         self.rules.iter().find(|r| r.target.fits(module))
+    }
+
+    /// The matrix that the tensor `name` is a part of, in a checkpoint that `has` some tensors.
+    pub fn member<'a>(&'a self, name: &'a str, has: impl Fn(&str) -> bool) -> Option<Member<'a>> {
+        let known = self.layout.parts();
+        let endings = known.iter().filter_map(|part| {
+            let module = name.strip_suffix(part)?.strip_suffix('.')?;
+            Some((module, *part))
+        });
+        // The longest ending: `weight.absmax` before `absmax`.
+        let (module, ending) = endings.max_by_key(|(_, part)| part.len())?;
+        let rule = self.rule(module)?;
+        let names = known.iter().map(|part| format!("{module}.{part}"));
+        let present: Vec<String> = names.filter(|name| has(name)).collect();
+        // A norm or an embedding has nothing beside its weight.
+        let beside = present.iter().any(|name| !name.ends_with(".weight"));
+        let quantized = beside && rule.layout.is_quantized(&present);
+        quantized.then_some(Member {
+            module,
+            rule,
+            ending,
+            present,
+        })
     }
 
     /// The scheme of a linear layer; none when it is stored as floats.

@@ -107,7 +107,7 @@ pub(super) fn named(planned: Vec<Planned>, data: Vec<Vec<u8>>) -> Vec<Tensor> {
 }
 
 /// `[rows, cols]` → `[cols, rows]`.
-pub(super) fn transpose<T: Copy>(values: &[T], cols: usize) -> Vec<T> {
+pub(crate) fn transpose<T: Copy>(values: &[T], cols: usize) -> Vec<T> {
     let column = |c| values.iter().skip(c).step_by(cols).copied();
     (0..cols).flat_map(column).collect()
 }

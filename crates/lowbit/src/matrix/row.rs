@@ -59,25 +59,43 @@ fn integer(m: &Integer, row: usize, out: &mut [f32]) {
     let mut codes = vec![0u8; out.len()];
     m.codes.row(row, &mut codes);
     let groups = out.len() / m.group;
-    let index = m.group_of_col.as_deref();
-    for (j, o) in out.iter_mut().enumerate() {
-        let g = row * groups + index.map_or(j / m.group, |g| g[j] as usize);
-        let q = f32::from(codes[j]);
-        *o = match &m.zero {
-            Zero::Centre => m.scales.get(g) * (q - f32::from(1u8 << (m.codes.bits - 1))),
-            Zero::Int(z) => m.scales.get(g) * (q - f32::from(z[g])),
-            Zero::Float(z) => m.scales.get(g) * (q - z.get(g)),
-            Zero::Min(min) => m.scales.get(g) * q - min.get(g),
-        };
+    let centre = f32::from(1u8 << (m.codes.bits - 1));
+    // Taking nothing away changes no bit of a product.
+    let line = |g: usize| {
+        let scale = m.scales.get(g);
+        match &m.zero {
+            Zero::Centre => (scale, centre, 0.0),
+            Zero::Int(z) => (scale, f32::from(z[g]), 0.0),
+            Zero::Float(z) => (scale, z.get(g), 0.0),
+            Zero::Min(min) => (scale, 0.0, min.get(g)),
+        }
+    };
+    let lines: Vec<_> = (row * groups..(row + 1) * groups).map(line).collect();
+    let value = |(scale, zero, min): (f32, f32, f32), q: u8| scale * (f32::from(q) - zero) - min;
+    if let Some(index) = m.group_of_col.as_deref() {
+        for ((o, q), g) in out.iter_mut().zip(&codes).zip(index) {
+            *o = value(lines[*g as usize], *q);
+        }
+        return;
+    }
+    let parts = out.chunks_mut(m.group).zip(codes.chunks(m.group));
+    for ((out, codes), line) in parts.zip(lines) {
+        for (o, q) in out.iter_mut().zip(codes) {
+            *o = value(line, *q);
+        }
     }
 }
 
 fn table(m: &Table, row: usize, out: &mut [f32]) {
     let mut codes = vec![0u8; out.len()];
     m.codes.row(row, &mut codes);
-    let groups = out.len() / m.group;
-    for (j, o) in out.iter_mut().enumerate() {
-        *o = m.scales.get(row * groups + j / m.group) * m.values[usize::from(codes[j])];
+    let first = row * (out.len() / m.group);
+    let parts = out.chunks_mut(m.group).zip(codes.chunks(m.group));
+    for (g, (out, codes)) in parts.enumerate() {
+        let scale = m.scales.get(first + g);
+        for (o, q) in out.iter_mut().zip(codes) {
+            *o = scale * m.values[usize::from(*q)];
+        }
     }
 }
 
@@ -86,7 +104,11 @@ fn minifloat(m: &Minifloat, row: usize, out: &mut [f32]) {
     let (height, width) = m.block;
     let first = row / height * cols.div_ceil(width);
     let bytes = &m.bytes[row * cols..][..cols];
-    for (j, (o, byte)) in out.iter_mut().zip(bytes).enumerate() {
-        *o = m.scales.get(first + j / width) * f32_from_e4m3(*byte);
+    let parts = out.chunks_mut(width).zip(bytes.chunks(width));
+    for (b, (out, bytes)) in parts.enumerate() {
+        let scale = m.scales.get(first + b);
+        for (o, byte) in out.iter_mut().zip(bytes) {
+            *o = scale * f32_from_e4m3(*byte);
+        }
     }
 }

@@ -222,8 +222,8 @@ impl Pass<'_> {
 
     fn attention(&mut self, window: Option<usize>) {
         let slots = &self.scratch.slots;
-        self.cache.keys.extend_from_slice(&slots[index(Slot::K)]);
-        self.cache.values.extend_from_slice(&slots[index(Slot::V)]);
+        let (keys, values) = (&slots[index(Slot::K)], &slots[index(Slot::V)]);
+        self.cache.append(keys, values);
         let len = self.read(Slot::Q).len();
         let mut attended = self.scratch.take(Slot::Attended, len);
         let input = Input {

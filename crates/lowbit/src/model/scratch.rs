@@ -7,6 +7,8 @@ use super::ops::Slot;
 use super::rotary::Rotary;
 use crate::kernels::attention::{Heads, Rule};
 use crate::kernels::rope::Turn;
+use crate::kv_cache::Rounding;
+use std::sync::Arc;
 
 /// Keys and values of one block for one sequence, in f32: `[position, kv_heads · head_dim]`.
 #[derive(Debug, Clone, Default)]
@@ -15,12 +17,25 @@ pub struct LayerCache {
     pub keys: Vec<f32>,
     /// Values.
     pub values: Vec<f32>,
+    /// How both are rounded when they come; none to keep them as they are.
+    pub rounding: Option<Arc<Rounding>>,
 }
 
 impl LayerCache {
     /// How many positions it holds in a given model.
     pub fn positions(&self, config: &Config) -> usize {
         self.keys.len() / (config.kv_heads * config.head_dim)
+    }
+
+    /// Appends keys and values of some positions, as it holds them.
+    pub(super) fn append(&mut self, keys: &[f32], values: &[f32]) {
+        let first = self.keys.len();
+        self.keys.extend_from_slice(keys);
+        self.values.extend_from_slice(values);
+        if let Some(rounding) = &self.rounding {
+            rounding.keys(&mut self.keys[first..]);
+            rounding.values(&mut self.values[first..]);
+        }
     }
 
     /// Forgets every position from `positions` on; the memory is kept.

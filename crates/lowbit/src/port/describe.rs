@@ -5,7 +5,8 @@ use super::parse::parse;
 use super::runs::runs;
 use crate::error::Result;
 use crate::layout::{self, Resolver};
-use crate::model::load::{Source, TensorInfo};
+use crate::model::joined;
+use crate::model::load::{Loader, Source, TensorInfo};
 use crate::scheme::Scheme;
 use crate::tensor::{Dtype, checked_bytes};
 use serde::Deserialize;
@@ -19,12 +20,13 @@ struct Description {
     tensors: Vec<Value>,
 }
 
-/// JSON `{ format, problem, runs, tensors: [{ scheme, weights, codes }] }`, tensors in the given
-/// order.
+/// JSON `{ format, problem, kvCache, runs, torn, tensors: [{ scheme, weights, codes }] }`, tensors in the
+/// given order.
 ///
 /// `format` is null for an original. `problem` says why a quantization cannot be followed; its
 /// tensors count as plain ones. `weights` is how many values of the original a tensor stands for:
-/// 0 for scales and everything else beside the codes.
+/// 0 for scales and everything else beside the codes. `torn` names two linears that engines join
+/// and that differ.
 pub(super) fn describe(request: &str) -> Result<String> {
     let request: Description = parse("checkpoint", request)?;
     let infos = tensors(request.tensors)?;
@@ -50,12 +52,32 @@ pub(super) fn describe(request: &str) -> Result<String> {
         .as_str()
         .or(config["quant_method"].as_str());
     let format = named.or(resolver.as_ref().map(|r| r.layout.name()));
-    let mut found = json!({ "format": format, "problem": problem, "tensors": rows });
-    found["runs"] = runs(&Source {
+    let cache = resolver.as_ref().and_then(|r| r.cache).map(|c| c.name);
+    let mut found = json!({
+        "format": format, "problem": problem, "kvCache": cache, "tensors": rows,
+    });
+    let schemes = modules(&parts);
+    let source = Source {
         tensors: infos,
         config: request.config,
-    });
+    };
+    found["runs"] = runs(&source);
+    found["torn"] = json!(resolver.and_then(|_| torn(&source, &schemes)));
     Ok(found.to_string())
+}
+
+/// Schemes of quantized matrices by module.
+fn modules(parts: &BTreeMap<&str, Part>) -> BTreeMap<String, Scheme> {
+    let row = |part: &Part| (part.module.clone(), part.scheme);
+    parts.values().map(row).collect()
+}
+
+/// What servers would join and cannot, where the architecture is known.
+fn torn(source: &Source, schemes: &BTreeMap<String, Scheme>) -> Option<String> {
+    let loader = Loader::new(source).ok()?;
+    joined::torn(loader.config(), |module| {
+        schemes.get(module).map(Scheme::to_string)
+    })
 }
 
 /// Blocks are codes and scales in one; the name of their type says all.
@@ -68,6 +90,7 @@ fn blocks(info: &TensorInfo) -> Option<String> {
 
 /// A tensor of a quantized matrix.
 struct Part {
+    module: String,
     scheme: Scheme,
     /// Whether it holds the codes.
     codes: bool,
@@ -91,25 +114,11 @@ fn parts<'a>(resolver: &Resolver, infos: &'a [TensorInfo]) -> BTreeMap<&'a str, 
 }
 
 fn part(resolver: &Resolver, names: &BTreeSet<&str>, name: &str) -> Option<Part> {
-    let known = resolver.layout.parts();
-    let endings = known.iter().filter_map(|part| {
-        let module = name.strip_suffix(part)?.strip_suffix('.')?;
-        Some((module, *part))
-    });
-    // The longest ending: `weight.absmax` before `absmax`.
-    let (module, part) = endings.max_by_key(|(_, part)| part.len())?;
-    let rule = resolver.rule(module)?;
-    let present: Vec<String> = known
-        .iter()
-        .map(|part| format!("{module}.{part}"))
-        .filter(|name| names.contains(&**name))
-        .collect();
-    // A norm or an embedding has nothing beside its weight.
-    let beside = present.iter().any(|name| !name.ends_with(".weight"));
-    let quantized = beside && rule.layout.is_quantized(&present);
-    quantized.then(|| Part {
-        scheme: rule.scheme,
-        codes: resolver.layout.codes().contains(&part),
+    let found = resolver.member(name, |name| names.contains(name))?;
+    Some(Part {
+        module: found.module.to_owned(),
+        scheme: found.rule.scheme,
+        codes: resolver.layout.codes().contains(&found.ending),
     })
 }
 

@@ -15,6 +15,7 @@
     )
 )]
 
+mod caches;
 mod catalog;
 mod describe;
 mod device;

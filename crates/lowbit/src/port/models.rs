@@ -1,5 +1,6 @@
 //! Models on their way from a checkpoint's tensors to an engine.
 
+use super::caches::Caching;
 use super::device::Gpus;
 use super::parse::{from_value, parse};
 use super::placement::Placement;
@@ -35,6 +36,8 @@ struct ModelRequest {
     isa: Option<String>,
     #[serde(default)]
     context: Option<usize>,
+    #[serde(default)]
+    kv_cache: Option<String>,
 }
 
 /// A tensor as a header lists it.
@@ -121,6 +124,7 @@ pub(super) struct Loading {
     placed: usize,
     placement: Placement,
     context: usize,
+    cache: Option<Caching>,
 }
 
 impl Loading {
@@ -143,12 +147,16 @@ impl Loading {
             .resolver()
             .is_none_or(|r| r.schemes().all(has_shader))
             && blocks.iter().all(|ty| bridge::has_shader(ty));
+        let infos = source.tensors.iter().map(|t| (t.name.clone(), t.clone()));
+        let infos: BTreeMap<_, _> = infos.collect();
         let device = if r.gpu_layers == Some(0) || (device == "auto" && !shaders) {
             "cpu"
         } else {
             device
         };
         let device = placed(device, &loader)?;
+        let cache = Caching::new(r.kv_cache.as_deref(), device, &loader, &infos)?;
+        let device = cache.as_ref().map_or(device, |_| "cpu");
         let gpu = gpus.choose(host, device, loader.config()).await?;
         let cpu_layers = match (&gpu, r.gpu_layers) {
             (Some(_), Some(n)) => layers - n.min(layers),
@@ -169,11 +177,11 @@ impl Loading {
         if let Some(gpu) = gpu {
             placement.offload(gpu, cpu_layers);
         }
-        let infos = source.tensors.into_iter().map(|t| (t.name.clone(), t));
         Ok(Self {
             context: r.context.unwrap_or(usize::MAX).min(context_max),
             loader,
-            infos: infos.collect(),
+            infos,
+            cache,
             asked: Vec::new(),
             placed: 0,
             placement,
@@ -184,12 +192,12 @@ impl Loading {
     pub(super) fn poll(&mut self, answer: Vec<Vec<u8>>) -> Result<Option<Polled>> {
         if !self.asked.is_empty() {
             let tensors = self.received(answer)?;
-            let piece = self.loader.supply(tensors)?;
-            let tied = self.loader.head() == Head::Tied;
-            self.placement.place(piece, tied)?;
-            self.placed += 1;
+            self.take(tensors)?;
         }
-        self.asked = self.loader.wants().unwrap_or_default();
+        self.asked = self.scales_wanted();
+        if self.asked.is_empty() {
+            self.asked = self.loader.wants().unwrap_or_default();
+        }
         let total = self.loader.pieces();
         let ask = json!({
             "kind": "read", "tensors": self.asked, "done": self.placed, "total": total,
@@ -198,6 +206,21 @@ impl Loading {
             ask: ask.to_string(),
             data: Vec::new(),
         }))
+    }
+
+    /// Scales of the cache come first, if there are any to read.
+    fn scales_wanted(&self) -> Vec<String> {
+        self.cache.as_ref().map(Caching::wants).unwrap_or_default()
+    }
+
+    fn take(&mut self, tensors: Vec<Tensor>) -> Result<()> {
+        if let Some(cache) = self.cache.as_mut().filter(|c| !c.wants().is_empty()) {
+            return cache.supply(&tensors);
+        }
+        let piece = self.loader.supply(tensors)?;
+        let tied = self.loader.head() == Head::Tied;
+        self.placed += 1;
+        self.placement.place(piece, tied)
     }
 
     /// The engine, and `done` with what is worth knowing about it.
@@ -226,6 +249,7 @@ impl Loading {
             "scheme": p.tally.scheme(),
             "causal": config.encoder.is_none(),
             "tasks": tasks(&self.loader),
+            "kvCache": self.cache.as_ref().map(Caching::info),
         });
         if let Some(gpu) = &p.gpu {
             info["gpu"] = gpu.info.clone();
@@ -235,7 +259,9 @@ impl Loading {
             data: Vec::new(),
         };
         let tied = self.loader.head() == Head::Tied;
-        Ok((self.placement.finish(config, tied)?, done))
+        let roundings = self.cache.map(Caching::roundings).unwrap_or_default();
+        let engine = self.placement.finish(config, tied)?;
+        Ok((engine.with_roundings(roundings), done))
     }
 
     fn received(&self, answer: Vec<Vec<u8>>) -> Result<Vec<Tensor>> {

@@ -117,43 +117,52 @@ impl Grid {
     /// Scale and zero that an observer chooses for a group; `importance` may be empty.
     #[inline(always)]
     pub(super) fn observe(self, values: &[f32], importance: &[f32], observer: Observer) -> Params {
-        let range = range(values);
-        match observer {
-            Observer::MinMax => self.params(range, 1.0),
-            Observer::Mse => self.search(
-                range,
-                |i| 1.0 - f64::from(i) / 100.0,
-                |params| error(values, params, self),
-            ),
-            Observer::ImatrixMse => self.search(
-                range,
-                |i| 1.0 - f64::from(i) / 20.0,
-                |params| match importance {
-                    [] => cubic_error(values, values, params, self, false),
-                    known => cubic_error(values, known, params, self, true),
-                },
-            ),
+        match (observer, importance) {
+            (Observer::MinMax, _) => self.params(range(values), 1.0),
+            (Observer::Mse, _) => self.search::<Power2_4>(values, values),
+            (Observer::ImatrixMse, []) => self.search::<Cube>(values, values),
+            (Observer::ImatrixMse, known) => self.search::<WeightedCube>(values, known),
         }
     }
 
-    /// The parameters of least error among 20 shares of a range.
+    /// The parameters of least error among 20 shares of the range.
     #[inline(always)]
-    fn search(
-        self,
-        range: (f32, f32),
-        share: impl Fn(u32) -> f64,
-        error: impl Fn(Params) -> f32,
-    ) -> Params {
+    fn search<L: Loss>(self, values: &[f32], importance: &[f32]) -> Params {
+        let range = range(values);
         let mut best = self.params(range, 1.0);
-        let mut least = error(best);
+        let mut least = self.error::<L>(values, importance, best);
         for step in 1..20 {
-            let params = self.params(range, share(step));
-            let error = error(params);
+            let params = self.params(range, 1.0 - f64::from(step) / L::SHARES);
+            let error = self.error::<L>(values, importance, params);
             if error < least {
                 (best, least) = (params, error);
             }
         }
         best
+    }
+
+    /// Sum of the losses of all values.
+    #[inline(always)]
+    fn error<L: Loss>(self, values: &[f32], importance: &[f32], params: Params) -> f32 {
+        let mut sums = [0.0f32; LANES];
+        let (chunks, rest) = values.as_chunks::<LANES>();
+        let (weights, rest_weights) = importance.as_chunks::<LANES>();
+        for (chunk, weights) in chunks.iter().zip(weights) {
+            for l in 0..LANES {
+                sums[l] += L::of(self.distance(chunk[l], params), weights[l]);
+            }
+        }
+        for (sum, (w, weight)) in sums.iter_mut().zip(rest.iter().zip(rest_weights)) {
+            *sum += L::of(self.distance(*w, params), *weight);
+        }
+        sums.into_iter().sum()
+    }
+
+    /// How far a value is from its place on the grid.
+    #[inline(always)]
+    fn distance(self, w: f32, params: Params) -> f32 {
+        let q = to_even(self.limit(w / params.scale + params.zero));
+        ((q - params.zero) * params.scale - w).abs()
     }
 
     /// Scale and zero for a share of a range.
@@ -176,7 +185,7 @@ impl Grid {
             (scale, if zero.is_nan() { 0.0 } else { to_even(zero) })
         };
         let scale = match round_to(self.scale_dtype, scale) {
-            0.0 => epsilon(self.scale_dtype),
+            0.0 => self.scale_dtype.epsilon(),
             stored => stored,
         };
         Params { scale, zero }
@@ -210,15 +219,6 @@ fn to_even(x: f32) -> f32 {
     (x + ROUND) - ROUND
 }
 
-/// What compressed-tensors stores instead of a scale of 0.
-pub(super) fn epsilon(dtype: Dtype) -> f32 {
-    match dtype {
-        Dtype::BF16 => 1.0 / 128.0,
-        Dtype::F16 => 1.0 / 1024.0,
-        _ => f32::EPSILON,
-    }
-}
-
 /// Smallest and largest value; both 0 for an empty group.
 #[inline(always)]
 fn range(values: &[f32]) -> (f32, f32) {
@@ -238,53 +238,52 @@ fn range(values: &[f32]) -> (f32, f32) {
     )
 }
 
-/// Σ |w' − w|^2.4 over a group, where w' is w rounded to the grid.
-#[inline(always)]
-fn error(values: &[f32], params: Params, grid: Grid) -> f32 {
-    let distance = |w: f32| {
-        let q = to_even(grid.limit(w / params.scale + params.zero));
-        maths::pow_2_4(((q - params.zero) * params.scale - w).abs())
-    };
-    let mut sums = [0.0f32; LANES];
-    let (chunks, rest) = values.as_chunks::<LANES>();
-    for chunk in chunks {
-        for (sum, w) in sums.iter_mut().zip(chunk) {
-            *sum += distance(*w);
-        }
-    }
-    for (sum, w) in sums.iter_mut().zip(rest) {
-        *sum += distance(*w);
-    }
-    sums.into_iter().sum()
+/// What a distance to the grid costs.
+///
+/// A trait and no closure: closures are compiled for the weakest instruction set instead of the
+/// task's, and this is the innermost loop of a search.
+trait Loss {
+    /// A step of the search shrinks the range by one of so many shares.
+    const SHARES: f64;
+
+    /// The cost of distance `d` of a value with an importance.
+    fn of(d: f32, importance: f32) -> f32;
 }
 
-/// Σ importance · |w' − w|³ over a group; importance counts only when `weighted`.
-#[inline(always)]
-fn cubic_error(
-    values: &[f32],
-    importance: &[f32],
-    params: Params,
-    grid: Grid,
-    weighted: bool,
-) -> f32 {
-    let distance = |w: f32, importance: f32| {
-        let q = to_even(grid.limit(w / params.scale + params.zero));
-        let d = ((q - params.zero) * params.scale - w).abs();
-        let cube = d * d * d;
-        if weighted { cube * importance } else { cube }
-    };
-    let mut sums = [0.0f32; LANES];
-    let (chunks, rest) = values.as_chunks::<LANES>();
-    let (weights, rest_weights) = importance.as_chunks::<LANES>();
-    for (chunk, weights) in chunks.iter().zip(weights) {
-        for (sum, (w, i)) in sums.iter_mut().zip(chunk.iter().zip(weights)) {
-            *sum += distance(*w, *i);
-        }
+/// `d^2.4`.
+struct Power2_4;
+
+impl Loss for Power2_4 {
+    const SHARES: f64 = 100.0;
+
+    #[inline(always)]
+    fn of(d: f32, _: f32) -> f32 {
+        maths::pow_2_4(d)
     }
-    for (sum, (w, i)) in sums.iter_mut().zip(rest.iter().zip(rest_weights)) {
-        *sum += distance(*w, *i);
+}
+
+/// `d³`.
+struct Cube;
+
+impl Loss for Cube {
+    const SHARES: f64 = 20.0;
+
+    #[inline(always)]
+    fn of(d: f32, _: f32) -> f32 {
+        d * d * d
     }
-    sums.into_iter().sum()
+}
+
+/// `d³` times the importance of the value's channel.
+struct WeightedCube;
+
+impl Loss for WeightedCube {
+    const SHARES: f64 = 20.0;
+
+    #[inline(always)]
+    fn of(d: f32, importance: f32) -> f32 {
+        d * d * d * importance
+    }
 }
 
 #[cfg(test)]

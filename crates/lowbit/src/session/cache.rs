@@ -2,8 +2,10 @@
 
 use super::device::GpuCache;
 use crate::error::{Code, Error, Result};
+use crate::kv_cache::Rounding;
 use crate::model::config::Config;
 use crate::model::forward::{LayerCache, Scratch};
+use std::sync::Arc;
 
 /// What a sequence has seen: keys and values per block.
 #[derive(Debug)]
@@ -29,6 +31,13 @@ impl Cache {
             width: config.kv_heads * config.head_dim,
             len: 0,
             capacity: capacity.min(config.context),
+        }
+    }
+
+    /// Rounds what blocks append, each by its own; without any, keys and values stay as they are.
+    pub(super) fn round(&mut self, roundings: &[Arc<Rounding>]) {
+        for (layer, rounding) in self.layers.iter_mut().zip(roundings) {
+            layer.rounding = Some(Arc::clone(rounding));
         }
     }
 

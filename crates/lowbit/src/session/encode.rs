@@ -3,8 +3,8 @@
 //! An encoder takes a batch in one pass, its texts one after another without padding. A decoder
 //! takes them one by one, each behind its own cache.
 
+use super::Engine;
 use super::pool::{Pool, pooled};
-use super::{Cache, Engine};
 use crate::error::{Code, Error, Result};
 use crate::model::encoder::{Text, classify};
 use crate::model::forward::{self, Scratch};
@@ -76,21 +76,9 @@ impl Engine {
             let (own, behind) = rest.split_at(text.length);
             let mut cache = self.new_cache(own.len())?;
             for piece in own.chunks(self.step_tokens()) {
-                hidden.extend(self.step(&mut cache, piece)?);
+                hidden.extend(self.blocks(&mut cache, piece)?);
             }
             rest = behind;
-        }
-        Ok(hidden)
-    }
-
-    /// Some more tokens of a text behind its cache.
-    fn step(&self, cache: &mut Cache, tokens: &[u32]) -> Result<Vec<f32>> {
-        let mut hidden = forward::embed(&self.model, tokens)?;
-        let Cache {
-            layers, scratch, ..
-        } = cache;
-        for (block, layer) in self.model.blocks.iter().zip(layers) {
-            forward::run_block(&self.cpu, scratch, block, layer, &mut hidden, None)?;
         }
         Ok(hidden)
     }

@@ -4,9 +4,11 @@ use super::device::GpuModel;
 use super::{Cache, Output, Want, top};
 use crate::cpu::{Cpu, Isa};
 use crate::error::{Code, Error, Result};
+use crate::kv_cache::Rounding;
 use crate::model::Model;
 use crate::model::config::Config;
 use crate::model::forward;
+use std::sync::Arc;
 
 /// Multiply-adds that one step of a prefill may take: about 100 ms on two slow cores, or on the
 /// one thread of a browser. Threads do not count, so that they do not decide where sums are cut.
@@ -27,12 +29,26 @@ pub struct Engine {
     pub cpu: Cpu,
     /// The last blocks and the head, when a GPU holds them.
     pub gpu: Option<GpuModel>,
+    /// How the cache of each block on the CPU rounds keys and values; empty to keep them.
+    pub roundings: Vec<Arc<Rounding>>,
 }
 
 impl Engine {
     /// A model; without a GPU all its blocks are on the CPU.
     pub fn new(model: Model, cpu: Cpu, gpu: Option<GpuModel>) -> Self {
-        Self { model, cpu, gpu }
+        Self {
+            model,
+            cpu,
+            gpu,
+            roundings: Vec::new(),
+        }
+    }
+
+    /// The same with keys and values rounded as they enter the cache, one rounding per block.
+    #[must_use]
+    pub fn with_roundings(mut self, roundings: Vec<Arc<Rounding>>) -> Self {
+        self.roundings = roundings;
+        self
     }
 
     /// The configuration of the model.
@@ -46,6 +62,7 @@ impl Engine {
         let limit = self.gpu.as_ref().map_or(usize::MAX, GpuModel::context_max);
         let capacity = capacity.min(limit);
         let mut cache = Cache::new(self.config(), self.model.blocks.len(), capacity);
+        cache.round(&self.roundings);
         if let Some(gpu) = &self.gpu {
             cache.gpu = Some(gpu.new_cache(cache.capacity())?);
         }
@@ -92,7 +109,8 @@ impl Engine {
         }
     }
 
-    async fn run(&self, cache: &mut Cache, tokens: &[u32], want: Want) -> Result<Output> {
+    /// States of tokens behind the blocks that the CPU has, `[tokens, hidden]`.
+    pub(super) fn blocks(&self, cache: &mut Cache, tokens: &[u32]) -> Result<Vec<f32>> {
         let mut hidden = forward::embed(&self.model, tokens)?;
         let Cache {
             layers, scratch, ..
@@ -100,6 +118,11 @@ impl Engine {
         for (block, layer) in self.model.blocks.iter().zip(layers) {
             forward::run_block(&self.cpu, scratch, block, layer, &mut hidden, None)?;
         }
+        Ok(hidden)
+    }
+
+    async fn run(&self, cache: &mut Cache, tokens: &[u32], want: Want) -> Result<Output> {
+        let hidden = self.blocks(cache, tokens)?;
         if let (Some(gpu), Some(cache)) = (&self.gpu, &mut cache.gpu) {
             return gpu.forward(cache, &hidden, want).await;
         }

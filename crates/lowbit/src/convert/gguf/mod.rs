@@ -81,6 +81,8 @@ pub(super) fn make(request: &Request, source: &Source) -> Result<Box<dyn Target>
         });
     }
     let held = imatrix.map_or(0, |(m, _)| m.entries.values().map(|e| e.sums.len()).sum());
+    let mut warnings = plan.warnings;
+    warnings.extend(source.cache_lost("gguf"));
     let mut target = Gguf {
         files: Files::laid_out(list, places),
         wants: Vec::new(),
@@ -88,7 +90,7 @@ pub(super) fn make(request: &Request, source: &Source) -> Result<Box<dyn Target>
         planned: Vec::new(),
         bits: bits_per_weight(&plan.outputs),
         memory: SLICE_BYTES + 4 * held as u64,
-        warnings: plan.warnings,
+        warnings,
         exact: request.options.exact,
     };
     let positions = source.tensors.iter().enumerate();
@@ -110,7 +112,11 @@ fn export_plan(
         dtype: t.dtype,
         shape: t.shape.clone(),
     };
-    let tensors: Vec<_> = source.tensors.iter().map(tensor).collect();
+    let tensors = source.tensors.iter();
+    let tensors: Vec<_> = tensors
+        .filter(|t| !source.is_cache_scale(t))
+        .map(tensor)
+        .collect();
     let tokenizer = extras::json(extras.tokenizer.as_deref(), "tokenizer.json")?;
     let config = extras::json(extras.tokenizer_config.as_deref(), "tokenizer_config.json")?;
     export::plan(&export::Request {

@@ -8,7 +8,7 @@ use crate::job::tests::store::{Store, noise};
 use crate::tensor::{Dtype, bytes_from_f32, f32_from};
 use serde_json::{Value, json};
 
-const MODULE: &str = "model.layers.1.self_attn.q_proj";
+pub(super) const MODULE: &str = "model.layers.1.self_attn.q_proj";
 const RANK: usize = 4;
 
 fn named(part: &str) -> String {
@@ -16,13 +16,13 @@ fn named(part: &str) -> String {
 }
 
 /// Factors for one module, and whatever else a test adds.
-struct Adapter {
+pub(super) struct Adapter {
     config: Value,
     tensors: Vec<(String, Dtype, Vec<usize>, Vec<f32>)>,
 }
 
 impl Adapter {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let factor = |part: &str, shape: [usize; 2], seed| {
             let values = noise(seed, shape[0] * shape[1]);
             (named(part), Dtype::F32, shape.to_vec(), values)
@@ -36,7 +36,7 @@ impl Adapter {
         }
     }
 
-    fn request(&self, store: &mut Store, options: &Value) -> Request {
+    pub(super) fn request(&self, store: &mut Store, options: &Value) -> Request {
         let mut list = Vec::new();
         for (name, dtype, shape, values) in &self.tensors {
             let bytes = bytes_from_f32(*dtype, values).unwrap();
@@ -50,7 +50,7 @@ impl Adapter {
     }
 
     /// The converted checkpoint and the report.
-    fn merge(&self, store: &Store, options: &Value) -> Result<(Store, Value)> {
+    pub(super) fn merge(&self, store: &Store, options: &Value) -> Result<(Store, Value)> {
         let mut store = store.clone();
         let request = self.request(&mut store, options);
         let config = Plan::new(&request)?.target.config().cloned().unwrap();

@@ -2,6 +2,8 @@
 
 mod adapters;
 mod blocks;
+mod cache;
+mod joint;
 mod machine;
 mod pairs;
 

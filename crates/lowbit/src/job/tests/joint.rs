@@ -83,6 +83,21 @@ fn plans_say_what_engines_cannot_join() {
 }
 
 #[test]
+fn an_order_that_readers_refuse_is_told() {
+    let store = Store::new();
+    let told = |order: &str, format: &str| {
+        let mut request = store.request("gptq");
+        request.options.act_order = order.into();
+        request.options.format = format.into();
+        let plan = Plan::new(&request).unwrap();
+        plan.warnings.iter().any(|w| w.contains("act-order gar"))
+    };
+    assert!(told("group", "compressed-tensors"));
+    assert!(!told("gar", "compressed-tensors"));
+    assert!(!told("group", "gptq"));
+}
+
+#[test]
 fn formats_follow_schemes() {
     let store = Store::new();
     for (method, scheme, format) in [

@@ -1,5 +1,6 @@
 //! The job against a store in memory: bytes, resumption, refusals.
 
+mod cache;
 mod chains;
 #[cfg(feature = "gpu")]
 mod device;

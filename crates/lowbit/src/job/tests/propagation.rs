@@ -14,7 +14,7 @@ use crate::tensor::{Dtype, Tensor};
 
 const CPU: fn() -> Cpu = Cpu::single;
 
-fn tensor(store: &Store, name: &str) -> Tensor {
+pub(super) fn tensor(store: &Store, name: &str) -> Tensor {
     let entry = store.entries.iter().find(|t| t.name == name).unwrap();
     Tensor {
         name: name.into(),
@@ -24,7 +24,7 @@ fn tensor(store: &Store, name: &str) -> Tensor {
     }
 }
 
-fn output<'a>(store: &'a Store, plan: &Plan, name: &str) -> &'a [u8] {
+pub(super) fn output<'a>(store: &'a Store, plan: &Plan, name: &str) -> &'a [u8] {
     let place = plan.files.place(name).unwrap();
     let file = &store.files[plan.files.list[place.file].name.as_str()];
     &file[place.offset as usize..][..place.bytes as usize]
@@ -36,7 +36,7 @@ fn words(bytes: &[u8]) -> Vec<u32> {
 }
 
 /// A block as the source has it, or with the matrices that the job wrote.
-fn block(store: &Store, plan: &Plan, index: usize, written: bool) -> Block<Weight> {
+pub(super) fn block(store: &Store, plan: &Plan, index: usize, written: bool) -> Block<Weight> {
     let names = weights::block_tensors(&plan.model, index);
     let tensors = names.iter().map(|n| tensor(store, &n.name)).collect();
     let block = weights::block(&plan.model, index, tensors).unwrap();

@@ -23,6 +23,8 @@ pub(super) const ALL: &[&str] = &[
     "gar",
     "nvfp4",
     "nvfp4a4",
+    "cache+rtn",
+    "cache+gptq",
 ];
 
 /// A rule for the layers that a pattern fits.
@@ -62,6 +64,8 @@ pub(super) fn options(name: &str) -> Options {
         "wanda" => options.prune = Some(prune("wanda", None)),
         "sparsegpt" => options.prune = Some(prune("sparsegpt", Some("2:4"))),
         "magnitude" => options.prune = Some(prune("magnitude", Some("2:4"))),
+        "cache" if method == "gptq" => options.kv_cache = Some("fp8-head".into()),
+        "cache" => options.kv_cache = Some("fp8".into()),
         _ => {}
     }
     match name {

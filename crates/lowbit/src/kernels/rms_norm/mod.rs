@@ -9,21 +9,12 @@ pub(crate) mod gpu;
 mod scalar;
 mod simd;
 
+use super::norm::each_rows;
 use crate::cpu::Cpu;
-
-/// Values above which work is spread over threads.
-const PARALLEL_FROM: usize = 1 << 16;
 
 /// Norms every row of `x [rows, weight.len()]`, in place.
 pub fn rms_norm(cpu: &Cpu, x: &mut [f32], weight: &[f32], eps: f32) {
-    assert!(
-        x.len().is_multiple_of(weight.len()),
-        "whole rows of {} values",
-        weight.len()
-    );
-    let rows = (PARALLEL_FROM / 4).div_ceil(weight.len());
-    let parallel = x.len() >= PARALLEL_FROM;
-    cpu.run_chunks(x, rows * weight.len(), parallel, |_, rows| {
+    each_rows(cpu, x, weight.len(), |rows| {
         simd::rms_norm(cpu.isa, rows, weight, eps);
     });
 }

@@ -73,6 +73,10 @@ impl Layout for CompressedTensors {
         "integers, FP8 and FP4 in safetensors, read by vLLM, SGLang and transformers"
     }
 
+    fn holds_cache(&self) -> bool {
+        true
+    }
+
     fn accepts(&self, scheme: &Scheme) -> Result<()> {
         self.format(scheme).accepts(scheme)
     }
@@ -93,6 +97,13 @@ impl Layout for CompressedTensors {
             "input_scale",
             "input_global_scale",
         ]
+    }
+
+    fn order_caveat(&self) -> Option<&'static str> {
+        Some(
+            "columns have groups in an order of their own (act-order group), which compressed-tensors \
+             0.19 and tools that use it refuse: use act-order gar or static, or format gptq",
+        )
     }
 
     fn codes(&self) -> &'static [&'static str] {

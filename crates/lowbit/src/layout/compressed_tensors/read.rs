@@ -4,6 +4,7 @@ use super::args::{read_inputs, read_weights};
 use super::format::{FORMATS, Format};
 use super::{CURRENT, CompressedTensors, fp4, pack, whole};
 use crate::error::{Code, Error, Result};
+use crate::kv_cache;
 use crate::layout::target::Target;
 use crate::layout::{Layout, Resolver, Rule};
 use crate::scheme::Scheme;
@@ -40,7 +41,7 @@ pub(super) fn unsupported(what: impl Into<String>) -> Error {
 
 /// Reads what llm-compressor writes; names what it cannot follow.
 pub(super) fn config(config: &Value) -> Result<Resolver> {
-    check_cache(&config["kv_cache_scheme"])?;
+    let cache = kv_cache::from_config(&config[kv_cache::KEY])?;
     for (key, what) in [
         ("sparsity_config", "sparse weights"),
         ("transform_config", "online rotations"),
@@ -80,25 +81,8 @@ pub(super) fn config(config: &Value) -> Result<Resolver> {
         &CURRENT,
         rules.collect::<Result<_>>()?,
         ignored.collect::<Result<_>>()?,
-    ))
-}
-
-/// A scheme for keys and values in the cache is for engines that keep them so: here they stay as they
-/// are, and their scales, beside the projections, are tensors that no linear reads.
-fn check_cache(scheme: &Value) -> Result<()> {
-    let is = |key: &str, wanted: &[Value]| wanted.contains(&scheme[key]);
-    let known = is("num_bits", &[8.into()])
-        && is("type", &["float".into(), "int".into()])
-        && is(
-            "strategy",
-            &["tensor".into(), "attn_head".into(), Value::Null],
-        );
-    if is_absent(scheme) || known {
-        return Ok(());
-    }
-    Err(unsupported(
-        "kv_cache_scheme: other than 8 bits with a scale per matrix or head",
-    ))
+    )
+    .with_cache(cache))
 }
 
 /// What reads a group, from its own `format` or that of the whole.
