@@ -74,6 +74,7 @@ const RULES = {
     prune: choice('magnitude', 'wanda', 'sparsegpt'),
     sparsity: any,
     observer: choice('minmax', 'mse', 'imatrix-mse'),
+    imatrix: text,
     actOrder: choice('static', 'gar', 'group', 'off'),
     trueSequential: flag,
     strict: flag,

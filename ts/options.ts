@@ -86,6 +86,8 @@ export interface QuantizeOptions extends Watching {
   readonly sparsity?: number | string | undefined
   /** How a group's range is chosen. Default `mse` for GPTQ, `minmax` otherwise. */
   readonly observer?: 'minmax' | 'mse' | 'imatrix-mse' | undefined
+  /** An importance matrix, of lowbit or llama.cpp: ranges are searched with it, without a text. */
+  readonly imatrix?: string | undefined
   /** GPTQ: the order of columns. Default `static`. */
   readonly actOrder?: 'static' | 'gar' | 'group' | 'off' | undefined
   /** Later layers of a block are calibrated on its earlier ones after rounding. Default false. */

@@ -72,6 +72,7 @@ Examples:
   lowbit quantize ./model -o ./model-w8 --method rtn --scheme w8
   lowbit quantize ./model -o ./mixed --layers 're:.*down_proj=w8g128' --dry-run
   lowbit quantize ./model -o ./mixed --target-bpw 4.25
+  lowbit quantize ./model -o ./model-w4 --method rtn --imatrix model.imatrix.gguf
   lowbit quantize ./model -o ./model-fp8 --recipe fp8-dynamic --kv-cache fp8
   lowbit quantize ./model -o model.gguf --scheme Q4_K_M --imatrix model.imatrix.gguf
 
@@ -151,6 +152,7 @@ function addRounding(command: Command): void {
   command
     .optionsGroup('Rounding:')
     .addOption(choice('--observer <name>', 'how ranges are found', 'minmax', 'mse', 'imatrix-mse'))
+    .option('--imatrix <file>', 'importance matrix to search them with, without a text')
     .addOption(
       choice('--act-order <order>', 'order of columns in GPTQ', 'static', 'gar', 'group', 'off'),
     )

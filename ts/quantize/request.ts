@@ -1,5 +1,6 @@
 /** A quantization as the core is asked for it. */
 import type { Binding } from '../binding.ts'
+import type { Json } from '../bytes.ts'
 import { type Checkpoint, requestText } from '../checkpoint.ts'
 import { LowbitError } from '../error.ts'
 import type { Host } from '../host.ts'
@@ -70,15 +71,17 @@ export interface RequestParts {
   readonly threads: number
   readonly size: CalibrationSize | null
   readonly journal: readonly string[]
+  readonly imatrix: Json | undefined
 }
 
 /** JSON for `Binding.plan` and `Binding.jobOpen`. */
 export function jobText(checkpoint: Checkpoint, parts: RequestParts): string {
-  const { options, settings, size, journal, maxShardBytes } = parts
+  const { options, settings, size, journal, maxShardBytes, imatrix } = parts
   const { isa, threads = parts.threads } = options
   const rest = {
     options: settings,
     calibration: size,
+    imatrix,
     journal,
     threads,
     isa,
@@ -88,8 +91,15 @@ export function jobText(checkpoint: Checkpoint, parts: RequestParts): string {
   return requestText(checkpoint, rest)
 }
 
-/** Whether a step looks at activations; unknown methods are the plan's to refuse. */
-export async function needsCalibration(binding: Binding, settings: CoreOptions): Promise<boolean> {
+/**
+ * Whether a step looks at activations; unknown methods are the plan's to refuse. Who brings an
+ * importance matrix has looked already.
+ */
+export async function needsCalibration(
+  binding: Binding,
+  settings: CoreOptions,
+  imatrix: Json | undefined,
+): Promise<boolean> {
   const { method, layers = [], transforms = [], prune, observer, targetBpw, kvCache } = settings
   const asked = [targetBpw, kvCache].some((value) => (value ?? undefined) !== undefined)
   const catalog: Parameters<typeof presetsOf>[0] & {
@@ -99,7 +109,7 @@ export async function needsCalibration(binding: Binding, settings: CoreOptions):
   const schemes = [settings.scheme, ...layers.map((rule) => rule.scheme ?? '')]
   const steps = [...transforms.map(({ kind }) => kind), ...(prune ? [prune.method] : [])]
   return (
-    observer === 'imatrix-mse' ||
+    (observer === 'imatrix-mse' && !imatrix) ||
     asked ||
     steps.some((step) => !DATA_FREE.has(step)) ||
     // Inputs with one scale for all tokens.
