@@ -78,7 +78,9 @@ async function keepLayer(place, layer) {
   const prefix = `model.layers.${layer}.`
   const kept = (await tensorsOf(place))
     .filter(({ name }) => !name.startsWith('model.layers.') || name.startsWith(prefix))
-    .map((one) => ({ ...one, name: one.name.replace(prefix, 'model.layers.0.') }))
+    .map(({ name, dtype, shape, data }) => {
+      return { name: name.replace(prefix, 'model.layers.0.'), dtype, shape, data }
+    })
   for (const name of await readdir(place)) {
     if (name.includes('.safetensors')) await rm(join(place, name))
   }
