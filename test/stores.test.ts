@@ -128,6 +128,13 @@ test('fetch: a file that changes between reads is noticed', async (t) => {
   await failsWith(t, 'file-changed', () => store.read('config.json'))
 })
 
+test('fetch: what lies beside an encoder is asked for by name', async (t) => {
+  const beside = ['1_Pooling/config.json', '2_Dense/model.safetensors', 'modules.json']
+  const files = Object.fromEntries([...Object.keys(FILES), ...beside].map((name) => [name, '{}']))
+  const found = await fetchStore(await serve(t, { ...files, 'unheard-of': '' }, {})).list()
+  t.deepEqual(found, Object.keys(files).toSorted())
+})
+
 test('fetch: sends its headers, and its query with every file', async (t) => {
   const seen: string[] = []
   const address = await serve(t, FILES, { seen })

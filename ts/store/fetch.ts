@@ -7,16 +7,22 @@ import { checkName, checkRange, type Range, type Store } from './store.ts'
 
 /** Files that models carry: a server lists nothing, so these are asked for by name. */
 const KNOWN = [
+  '1_Pooling/config.json',
+  '2_Dense/config.json',
+  '2_Dense/model.safetensors',
   'LICENSE',
   'README.md',
   'added_tokens.json',
   'chat_template.jinja',
   'config.json',
+  'config_sentence_transformers.json',
   'generation_config.json',
   'merges.txt',
   'model.safetensors',
   'model.safetensors.index.json',
+  'modules.json',
   'preprocessor_config.json',
+  'sentence_bert_config.json',
   'special_tokens_map.json',
   'tokenizer.json',
   'tokenizer.model',

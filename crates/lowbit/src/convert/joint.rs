@@ -63,7 +63,7 @@ pub(super) fn share(target: &mut Layouts, model: &Config, source: &Source) -> Re
         .map(Some)
         .collect();
     let mut together: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    let places = places(&steps);
+    let (places, mut mixed) = (places(&steps), Vec::new());
     for set in joined::sets(model) {
         let all: Vec<_> = set.iter().filter_map(|m| places.get(m)).copied().collect();
         let (anew, kept): (Vec<_>, Vec<_>) = all.into_iter().partition(|(_, rounded)| *rounded);
@@ -73,12 +73,21 @@ pub(super) fn share(target: &mut Layouts, model: &Config, source: &Source) -> Re
             together.insert(anew[0], anew.clone());
         }
         if let (Some(_), Some((place, _))) = (anew.first(), kept.first()) {
-            target.warnings.push(format!(
-                "vLLM and SGLang join {}, of which {} keeps its scale and others get a new one",
-                set.join(", "),
-                steps[*place].as_ref().map_or("", |(_, step)| module(step)),
+            let kept = steps[*place].as_ref().map_or("", |(_, step)| module(step));
+            mixed.push(format!(
+                "{}, of which {kept} keeps its scale",
+                set.join(", ")
             ));
         }
+    }
+    if let Some(first) = mixed.first() {
+        let more = match mixed.len() {
+            1 => String::new(),
+            n => format!(" ({n} sets in all)"),
+        };
+        target.warnings.push(format!(
+            "vLLM and SGLang join {first} and others get a new one{more}"
+        ));
     }
     for place in 0..steps.len() {
         match together.get(&place) {

@@ -5,6 +5,7 @@ use super::parse::parse;
 use super::runs::runs;
 use crate::error::Result;
 use crate::layout::{self, Resolver};
+use crate::model::config::Config;
 use crate::model::joined;
 use crate::model::load::{Loader, Source, TensorInfo};
 use crate::scheme::Scheme;
@@ -61,8 +62,10 @@ pub(super) fn describe(request: &str) -> Result<String> {
         tensors: infos,
         config: request.config,
     };
-    found["runs"] = runs(&source);
-    found["torn"] = json!(resolver.and_then(|_| torn(&source, &schemes)));
+    let loader = Loader::new(&source);
+    found["runs"] = runs(&source, &loader);
+    let loader = loader.ok().filter(|_| resolver.is_some());
+    found["torn"] = json!(loader.and_then(|l| torn(l.config(), &schemes)));
     Ok(found.to_string())
 }
 
@@ -72,12 +75,9 @@ fn modules(parts: &BTreeMap<&str, Part>) -> BTreeMap<String, Scheme> {
     parts.values().map(row).collect()
 }
 
-/// What servers would join and cannot, where the architecture is known.
-fn torn(source: &Source, schemes: &BTreeMap<String, Scheme>) -> Option<String> {
-    let loader = Loader::new(source).ok()?;
-    joined::torn(loader.config(), |module| {
-        schemes.get(module).map(Scheme::to_string)
-    })
+/// What servers would join and cannot.
+fn torn(model: &Config, schemes: &BTreeMap<String, Scheme>) -> Option<String> {
+    joined::torn(model, |module| schemes.get(module).map(Scheme::to_string))
 }
 
 /// Blocks are codes and scales in one; the name of their type says all.

@@ -1,5 +1,6 @@
 //! What runs where: checkpoints, and the schemes and types of every format.
 
+use crate::error::Result;
 use crate::gguf::types::TYPES;
 use crate::gguf::{Type, bridge};
 use crate::kernels::matmul::has_shader;
@@ -11,10 +12,10 @@ use crate::tensor::Dtype;
 use serde_json::{Value, json};
 
 /// JSON `{ cpu, gpu }`: why a checkpoint does not run there, as its headers say; null where it does.
-pub(super) fn runs(source: &Source) -> Value {
-    match Loader::new(source) {
+pub(super) fn runs(source: &Source, loader: &Result<Loader>) -> Value {
+    match loader {
         Err(error) => json!({ "cpu": error.to_string(), "gpu": error.to_string() }),
-        Ok(loader) => json!({ "cpu": null, "gpu": gpu_problem(&loader, source) }),
+        Ok(loader) => json!({ "cpu": null, "gpu": gpu_problem(loader, source) }),
     }
 }
 
@@ -32,7 +33,7 @@ fn gpu_problem(loader: &Loader, source: &Source) -> Option<String> {
 use crate::gpu::supports;
 
 #[cfg(not(feature = "gpu"))]
-fn supports(_: &crate::model::config::Config) -> crate::error::Result<()> {
+fn supports(_: &crate::model::config::Config) -> Result<()> {
     use crate::error::{Code, Error};
     Err(Error::new(Code::NoDevice, "this build has no GPU"))
 }
@@ -126,7 +127,8 @@ mod tests {
 
     #[test]
     fn what_no_class_knows_runs_nowhere() {
-        let found = runs(&source(json!({ "model_type": "unheard-of" })));
+        let source = source(json!({ "model_type": "unheard-of" }));
+        let found = runs(&source, &Loader::new(&source));
         for device in ["cpu", "gpu"] {
             let why = found[device].as_str().expect("a reason");
             assert!(why.contains("unheard-of"), "{why}");
