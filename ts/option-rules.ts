@@ -12,8 +12,8 @@ import type {
   LoadOptions,
   QuantizeOptions,
   RunOptions,
-  Watching,
 } from './options.ts'
+import type { Watching } from './watching.ts'
 
 /** What a value must be. */
 type Rule =

@@ -20,7 +20,7 @@ const DATA_FREE = new Set(['rotate', 'magnitude'])
 
 /** Refuses options that fit their types and mean nothing. */
 export function checkQuantize(options: QuantizeOptions): void {
-  refuseDevice(options)
+  refuseCompute(options)
   checkLayers(options.layers)
   if (options.ignore !== undefined) textList('ignore', options.ignore)
   if (options.candidates !== undefined) textList('candidates', options.candidates)
@@ -77,7 +77,7 @@ export interface RequestParts {
 /** JSON for `Binding.plan` and `Binding.jobOpen`. */
 export function jobText(checkpoint: Checkpoint, parts: RequestParts): string {
   const { options, settings, size, journal, maxShardBytes, imatrix } = parts
-  const { isa, threads = parts.threads } = options
+  const { isa, device, threads = parts.threads } = options
   const rest = {
     options: settings,
     calibration: size,
@@ -85,6 +85,7 @@ export function jobText(checkpoint: Checkpoint, parts: RequestParts): string {
     journal,
     threads,
     isa,
+    device,
     maxShardBytes,
     identities: identitiesOf(checkpoint),
   }
@@ -148,13 +149,8 @@ function assumedText(key: 'method' | 'scheme' | 'format', settings: CoreOptions)
     : text
 }
 
-/** Calibration runs where its sums are repeatable. */
-function refuseDevice({ device, compute }: QuantizeOptions): void {
-  if (device === 'gpu') {
-    throw new LowbitError('unsupported', 'Quantization runs on the CPU', {
-      remedy: 'use device auto',
-    })
-  }
+/** Calibration runs in f32, on every device. */
+function refuseCompute({ compute }: QuantizeOptions): void {
   if (compute === 'int8') {
     throw new LowbitError('unsupported', 'Calibration computes in f32', {
       remedy: 'use compute f32',

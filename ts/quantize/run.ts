@@ -90,7 +90,8 @@ export async function planWith(
   const { format, kvCache } = all
   const engines = enginesFor({ format, layers, torn, config: plan.config, kvCache })
   const loading = { engines, tensorParallel }
-  if (workUnits === undefined) return { settings, plan, loading }
+  // Nobody has measured other people's GPUs.
+  if (workUnits === undefined || plan.device === 'gpu') return { settings, plan, loading }
   const catalog: { host?: { isa?: string } } = JSON.parse(await binding.catalog())
   const isa = options.isa ?? catalog.host?.isa ?? 'scalar'
   const seconds = forecastSeconds(workUnits, isa, options.threads ?? threads)

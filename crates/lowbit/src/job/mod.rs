@@ -116,7 +116,8 @@ impl Job {
         tokens: Vec<u32>,
         accelerator: Option<Arc<dyn Accelerator>>,
     ) -> Result<Self> {
-        let mut plan = Plan::on(request, accelerator.as_deref().map(|a| a.adapter()))?;
+        let adapter = accelerator.as_deref().map(Accelerator::adapter);
+        let mut plan = Plan::on(request, adapter)?;
         warn::check_tokens(&plan, &tokens)?;
         plan.identity = plan.identity.with_tokens(&tokens);
         plan.warnings.extend(warn::of_tokens(&plan, &tokens)?);
