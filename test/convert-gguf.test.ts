@@ -73,6 +73,20 @@ test(`${NAME}: an imatrix is collected, merged and used`, async (t) => {
   )
 })
 
+test(`${NAME}: a file ends with the padding of its last tensor`, async (t) => {
+  const out = join(root, 'phi.gguf')
+  await api.convert(join(ROOT, 'models/tiny-phi3'), { out, scheme: 'F32' })
+  t.is((await readFile(out)).length % 32, 0)
+  const [original, back] = [
+    await api.load(join(ROOT, 'models/tiny-phi3'), run),
+    await api.load(out, run),
+  ]
+  const tokens = Uint32Array.from([5, 30, 7, 10])
+  t.deepEqual(await back.logits(tokens), await original.logits(tokens))
+  await original.dispose()
+  await back.dispose()
+})
+
 test(`${NAME}: what is not written is refused before anything is`, async (t) => {
   const refused = (model: string, options: object, code: 'option' | 'unsupported' | 'imatrix') =>
     failsWith(t, code, () => api.convert(model, { out: join(root, 'x.gguf'), ...options }))

@@ -9,7 +9,8 @@ import { fsStore } from '../ts/store/fs.ts'
 import { NOVELS, ROOT, tempFolder } from './helpers.ts'
 
 /** A quantization of a few seconds, in every stage of which a kill can fall. */
-const FLAGS = ['--samples', '16', '--length', '128', '--max-shard-size', '2MB']
+const SIZES = ['--samples', '16', '--length', '128', '--max-shard-size', '2MB']
+const FLAGS = [...SIZES, '--kv-cache', 'fp8-head']
 
 /** Rounds, and kills in each before it is let through. */
 const ROUNDS = 5

@@ -41,7 +41,7 @@ test('quantize: layers that are no pairs are refused', async (t) => {
 test('quantize: refuses what it cannot do before it reads', async (t) => {
   const api = createApi(fakeBinding(), nodeHost)
   const out = memoryStore()
-  await failsWith(t, 'unsupported', () => api.quantize(NOVELS, { out, device: 'gpu' }))
+  await failsWith(t, 'unsupported', () => api.quantize(NOVELS, { out, compute: 'int8' }))
   await failsWith(t, 'option', () => api.quantize(NOVELS, { out, method: 'gtpq' }))
   const gguf = await failsWith(t, 'option', () => api.quantize(NOVELS, { out, scheme: 'q8_0' }))
   t.regex(gguf.message, /GGUF is written by convert; call convert\(.*'Q8_0'/)

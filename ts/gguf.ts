@@ -30,11 +30,17 @@ export interface Gguf {
 export interface Restored {
   /** For `Binding.ggufRows`. */
   readonly request: string
-  /** Rows that must be read together. */
-  readonly granule: number
-  /** Bytes of a row in the file, and restored. */
+  /** Bytes that can only be restored together: in the file, and restored. */
   readonly stored: number
-  readonly row: number
+  readonly unit: number
+  /** Where the rest lies of what is made of two tensors, and its bytes for each unit. */
+  readonly second: Second | null
+}
+
+interface Second {
+  readonly file: string
+  readonly offset: number
+  readonly stored: number
 }
 
 /** What the core wants next. */
@@ -54,7 +60,11 @@ interface Done {
   readonly kind: 'done'
   readonly tensors: readonly (Omit<TensorPlace, 'file' | 'restore'> & {
     readonly file: number
-    readonly restore: Restored | null
+    readonly restore:
+      | (Omit<Restored, 'second'> & {
+          readonly second: (Omit<Second, 'file'> & { readonly file: number }) | null
+        })
+      | null
   })[]
   /** Names of the texts, which come as data. */
   readonly texts: readonly string[]
@@ -146,14 +156,15 @@ export async function readRestored(
   restore: Restored,
   part: Range,
 ): Promise<Uint8Array> {
-  const unit = restore.granule * restore.row
+  const { unit, second } = restore
   const first = Math.floor(part.offset / unit)
   const count = Math.ceil((part.offset + part.length) / unit) - first
-  const stored = restore.granule * restore.stored
-  const range = { offset: tensor.offset + first * stored, length: count * stored }
-  const bytes = await read.store.read(tensor.file, range)
+  const piece = async ({ file, offset, stored }: Second): Promise<Uint8Array> =>
+    read.store.read(file, { offset: offset + first * stored, length: count * stored })
+  const bytes = await piece({ ...tensor, stored: restore.stored })
+  const all = second ? concat([bytes, await piece(second)]) : bytes
   try {
-    const rows = await read.binding.ggufRows(restore.request, bytes)
+    const rows = await read.binding.ggufRows(restore.request, all)
     if (rows.length === part.length) return rows
     const from = part.offset - first * unit
     return rows.slice(from, from + part.length)
@@ -242,11 +253,13 @@ async function opened(
   data: readonly Uint8Array[],
 ): Promise<Gguf> {
   const names = heads.map(({ name }) => name)
+  const named = <T extends { readonly file: number }>(second: T | null) =>
+    second && { ...second, file: names[second.file] ?? '' }
   const identities = await Promise.all(names.map((name) => store.identity(name)))
   const tensors = done.tensors.map(({ file, restore, ...tensor }) => ({
     ...tensor,
     file: names[file] ?? '',
-    ...(restore ? { restore } : {}),
+    ...(restore ? { restore: { ...restore, second: named(restore.second) } } : {}),
   }))
   const bytes = data.map((text, i) => [done.texts[i] ?? '', text] as const)
   const problems = done.problems.map(({ name, code, message }) => {

@@ -1,6 +1,6 @@
 /** What differs between Node and a browser, handed in so that everything else is the same. */
 import type { DataFile } from './calibration/source.ts'
-import type { Watching } from './options.ts'
+import type { Watching } from './watching.ts'
 import type { Release, Store } from './store/store.ts'
 
 /** A place where a model is, as a caller named it. */

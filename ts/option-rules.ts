@@ -12,8 +12,8 @@ import type {
   LoadOptions,
   QuantizeOptions,
   RunOptions,
-  Watching,
 } from './options.ts'
+import type { Watching } from './watching.ts'
 
 /** What a value must be. */
 type Rule =
@@ -74,6 +74,7 @@ const RULES = {
     prune: choice('magnitude', 'wanda', 'sparsegpt'),
     sparsity: any,
     observer: choice('minmax', 'mse', 'imatrix-mse'),
+    imatrix: text,
     actOrder: choice('static', 'gar', 'group', 'off'),
     trueSequential: flag,
     strict: flag,

@@ -3,31 +3,7 @@ import type { CalibrationSource } from './calibration/source.ts'
 import type { Rule, Strategy } from './calibration/names.ts'
 import type { Model } from './model.ts'
 import type { Store } from './store/store.ts'
-
-/** How far a long call is. */
-export interface Progress {
-  /** What is being done: `read`, `tokenize`, `calibrate`, `quantize`, `check`, `evaluate`, … */
-  readonly stage: string
-  /** Decoder block, if the stage is in one. */
-  readonly layer?: number
-  /** Units of work done, and in all. */
-  readonly done: number
-  readonly total: number
-  /** Seconds since the call began. */
-  readonly seconds: number
-  /** Seconds to go; absent until there is something to judge by. */
-  readonly eta?: number
-  /** Quantization: mean relative error of the layers finished last. */
-  readonly loss?: number
-}
-
-/** What every long call takes. */
-export interface Watching {
-  /** Stops the call within one step; it then throws `aborted`. */
-  readonly signal?: AbortSignal | undefined
-  /** Called after every step. */
-  readonly onProgress?: ((progress: Progress) => void) | undefined
-}
+import type { Watching } from './watching.ts'
 
 /** How a model runs. */
 export interface RunOptions {
@@ -86,6 +62,8 @@ export interface QuantizeOptions extends Watching {
   readonly sparsity?: number | string | undefined
   /** How a group's range is chosen. Default `mse` for GPTQ, `minmax` otherwise. */
   readonly observer?: 'minmax' | 'mse' | 'imatrix-mse' | undefined
+  /** An importance matrix, of lowbit or llama.cpp: ranges are searched with it, without a text. */
+  readonly imatrix?: string | undefined
   /** GPTQ: the order of columns. Default `static`. */
   readonly actOrder?: 'static' | 'gar' | 'group' | 'off' | undefined
   /** Later layers of a block are calibrated on its earlier ones after rounding. Default false. */
@@ -108,7 +86,7 @@ export interface QuantizeOptions extends Watching {
   readonly kvCache?: 'fp8' | 'int8' | 'fp8-head' | 'int8-head' | undefined
   /** Seed of what is random. Default 0. */
   readonly seed?: number | undefined
-  /** Where calibration runs; only the CPU is taken yet. Default `auto`. */
+  /** Where calibration does its sums; `gpu` in Node only. Default `auto`: the CPU. */
   readonly device?: 'auto' | 'cpu' | 'gpu' | undefined
   /** Calibration runs in `f32`. */
   readonly compute?: 'auto' | 'f32' | 'int8' | undefined

@@ -1,5 +1,5 @@
 /** Turns work done into seconds to go. */
-import type { Progress, Watching } from './options.ts'
+import type { Progress, Watching } from './watching.ts'
 
 /** How far a step is, without the clock. */
 export interface Work {
@@ -7,6 +7,8 @@ export interface Work {
   readonly layer?: number | null
   readonly done: number
   readonly total: number
+  /** Where it is done, if a GPU takes part. */
+  readonly device?: 'gpu' | null
   /** Mean relative error of the layers finished last. */
   readonly loss?: number
 }
@@ -23,13 +25,13 @@ export function meter(watching: Watching): Meter {
   if (!onProgress) return () => undefined
   const begun = performance.now()
   let first: { done: number; seconds: number; key: string } | undefined
-  return ({ stage, layer, done, total, loss }) => {
+  return ({ stage, layer, device, done, total, loss }) => {
     const seconds = (performance.now() - begun) / 1000
     // Work that is counted to another total is another count.
     const key = `${total}`
     if (first?.key !== key) first = { done, seconds, key }
     const eta = forecast(done - first.done, total - done, seconds - first.seconds)
-    onProgress(progress({ stage, done, total, seconds }, { layer, eta, loss }))
+    onProgress(progress({ stage, done, total, seconds }, { layer, device, eta, loss }))
   }
 }
 
@@ -41,14 +43,16 @@ function forecast(done: number, rest: number, seconds: number): number | undefin
 /** What is not always known. */
 interface Sometimes {
   readonly layer: number | null | undefined
+  readonly device: 'gpu' | null | undefined
   readonly eta: number | undefined
   readonly loss: number | undefined
 }
 
-function progress(base: Progress, { layer, eta, loss }: Sometimes): Progress {
+function progress(base: Progress, { layer, device, eta, loss }: Sometimes): Progress {
   return {
     ...base,
     ...(layer === undefined || layer === null ? {} : { layer }),
+    ...(device === undefined || device === null ? {} : { device }),
     ...(eta === undefined ? {} : { eta }),
     ...(loss === undefined ? {} : { loss }),
   }

@@ -18,10 +18,10 @@ export type {
   EvaluateOptions,
   GenerateOptions,
   LoadOptions,
-  Progress,
   QuantizeOptions,
   Usage,
 } from './options.ts'
+export type { Progress } from './watching.ts'
 export type { QuantizeReport } from './quantize/report.ts'
 export type { RecipeForm } from './recipe/form.ts'
 export { fetchStore, type FetchOptions } from './store/fetch.ts'

@@ -3,7 +3,8 @@ import { type Command, InvalidArgumentError, Option } from 'commander'
 import type { Lowbit } from '../api.ts'
 import { LowbitError, quote } from '../error.ts'
 import type { Model } from '../model.ts'
-import type { LoadOptions, RunOptions, Watching } from '../options.ts'
+import type { LoadOptions, RunOptions } from '../options.ts'
+import type { Watching } from '../watching.ts'
 import type { Terminal } from './terminal.ts'
 
 /** How a model can be named, for the help of every command that takes one. */

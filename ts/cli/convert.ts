@@ -73,6 +73,7 @@ export const registerConvert: Register = (program, context) => {
     .option('--scheme <scheme>', 'scheme of every quantized layer, as w4g128 (its own)')
   addValues(command)
   addGguf(command)
+  command.option('--imatrix <file>', 'importance matrix, of lowbit imatrix or llama.cpp')
   addRun(command)
   command.addHelpText('after', EXAMPLES)
   command.action((model: string, flags: Flags) => convert(context, model, flags))
@@ -97,7 +98,6 @@ function addValues(command: Command): void {
 export function addGguf(command: Command): void {
   command
     .optionsGroup('GGUF:')
-    .option('--imatrix <file>', 'importance matrix, of lowbit imatrix or llama.cpp')
     .option('--tensor-type <pattern=type...>', 'types of some tensors, by their names in GGUF')
     .option('--output-tensor-type <type>', 'type of the head')
     .option('--token-embedding-type <type>', 'type of the token embedding')

@@ -1,6 +1,6 @@
 /** What `lowbit quantize` prints: the plan, and the table at the end. */
 import { bytesText } from '../bytes.ts'
-import { parallelText, stepsText } from '../quantize/phrases.ts'
+import { adapterText, parallelText, stepsText } from '../quantize/phrases.ts'
 import { kindsOf } from '../quantize/kinds.ts'
 import type { QuantizeReport } from '../quantize/report.ts'
 import { tableText, timeText } from './terminal.ts'
@@ -26,7 +26,9 @@ export function planText(report: QuantizeReport): string {
     ...placesRows(report),
     ['output', `${bytesText(plan.outputBytes)}, from ${bytesText(sourceBytes)}`],
     ...bitsRows(report),
+    ...deviceRows(plan),
     ['memory at most', bytesText(plan.memoryPeakBytes)],
+    ...deviceMemoryRows(plan),
     ['disk meanwhile', bytesText(plan.scratchBytes)],
     ...timeRows(plan),
   ])
@@ -47,6 +49,7 @@ export function doneText(report: QuantizeReport): string {
     ['written', out],
     ['steps', stepsOf(report)],
     ['calibration', set],
+    ...deviceRows(report.plan),
     ['size', `${bytesText(bytes)}, from ${bytesText(sourceBytes)}`],
     ...bitsRows(report),
     ...cacheRows(report),
@@ -63,6 +66,15 @@ function stepsOf({ plan, format, recipe }: QuantizeReport): string {
   const steps = plan.options ? stepsText(plan.options) : ''
   const name = recipe === undefined ? '' : ` (${recipe})`
   return `${steps}, ${format}${name}`
+}
+
+/** The GPU, where one calibrates. */
+function deviceRows({ adapter }: QuantizeReport['plan']): readonly Row[] {
+  return adapter ? [['device', adapterText(adapter)]] : []
+}
+
+function deviceMemoryRows({ deviceMemoryBytes = 0 }: QuantizeReport['plan']): readonly Row[] {
+  return deviceMemoryBytes > 0 ? [['memory of the gpu', bytesText(deviceMemoryBytes)]] : []
 }
 
 /** What scales of the KV cache came out. */

@@ -72,6 +72,8 @@ Examples:
   lowbit quantize ./model -o ./model-w8 --method rtn --scheme w8
   lowbit quantize ./model -o ./mixed --layers 're:.*down_proj=w8g128' --dry-run
   lowbit quantize ./model -o ./mixed --target-bpw 4.25
+  lowbit quantize ./model -o ./model-w4 --method rtn --imatrix model.imatrix.gguf
+  lowbit quantize ./model -o ./model-w4 --device gpu
   lowbit quantize ./model -o ./model-fp8 --recipe fp8-dynamic --kv-cache fp8
   lowbit quantize ./model -o model.gguf --scheme Q4_K_M --imatrix model.imatrix.gguf
 
@@ -151,6 +153,7 @@ function addRounding(command: Command): void {
   command
     .optionsGroup('Rounding:')
     .addOption(choice('--observer <name>', 'how ranges are found', 'minmax', 'mse', 'imatrix-mse'))
+    .option('--imatrix <file>', 'importance matrix to search them with, without a text')
     .addOption(
       choice('--act-order <order>', 'order of columns in GPTQ', 'static', 'gar', 'group', 'off'),
     )
@@ -171,7 +174,7 @@ function addRun(command: Command): void {
     .optionsGroup('The run:')
     .option('--dry-run', 'print the plan and write nothing')
     .option('--compare-text [prompts...]', 'write on from prompts, before and after')
-    .addOption(choice('--device <device>', 'where to run', 'auto', 'cpu', 'gpu'))
+    .addOption(choice('--device <device>', 'where calibration runs (cpu)', 'auto', 'cpu', 'gpu'))
     .addOption(choice('--compute <mode>', 'calibration is in f32', 'auto', 'f32', 'int8'))
   addJobFlags(run)
 }

@@ -1,5 +1,5 @@
 /** Where a command's words go: results to stdout, everything else to stderr. */
-import type { Progress } from '../options.ts'
+import type { Progress } from '../watching.ts'
 
 /** Standard streams, as a command sees them. */
 export interface Terminal {
@@ -72,11 +72,11 @@ export function terminalOf(stdout: Sink, stderr: Sink): Terminal {
 }
 
 /** `quantize 3  [######      ]  41 %  1:02 left`. */
-export function progressLine({ stage, layer, done, total, eta, loss }: Progress): string {
+export function progressLine({ stage, layer, device, done, total, eta, loss }: Progress): string {
   const share = total > 0 ? Math.min(1, done / total) : 1
   const filled = Math.round(share * BAR)
   const bar = `[${'#'.repeat(filled)}${' '.repeat(BAR - filled)}]`
-  const where = layer === undefined ? stage : `${stage} ${layer}`
+  const where = [stage, layer, device].filter((word) => word !== undefined).join(' ')
   const rest = eta === undefined ? '' : `  ${timeText(eta)} left`
   const error = loss === undefined ? '' : `  error ${loss.toFixed(4)}`
   return `${where.padEnd(14)} ${bar} ${String(Math.round(share * 100)).padStart(3)} %${rest}${error}`

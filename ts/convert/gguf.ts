@@ -1,6 +1,8 @@
 /** What a GGUF file holds beside tensors: the tokenizer's files, an imatrix, types by name. */
+import type { Binding } from '../binding.ts'
 import type { Json } from '../bytes.ts'
 import type { Checkpoint } from '../checkpoint.ts'
+import { readSentence } from '../encode/sentence.ts'
 import { LowbitError } from '../error.ts'
 import type { Host } from '../host.ts'
 import type { ConvertOptions } from '../options.ts'
@@ -71,7 +73,7 @@ export function refuseGguf(
 /** What the core needs beside the checkpoint. */
 export async function ggufParts(
   host: Host,
-  { store, place }: Checkpoint,
+  { binding, store, place }: Checkpoint,
   options: ConvertOptions,
 ): Promise<Json> {
   const { out, scheme = 'Q4_K_M', imatrix, tensorTypes = [] } = options
@@ -84,6 +86,7 @@ export async function ggufParts(
     tokenizerConfig: await text(store, 'tokenizer_config.json', TEXT_BYTES_MAX),
     template: await text(store, 'chat_template.jinja', TEXT_BYTES_MAX),
     tokenizerPre: options.tokenizerPre,
+    pooling: await poolingOf(binding, store),
     tensorTypes,
     outputType: options.outputType,
     embeddingType: options.embeddingType,
@@ -92,7 +95,18 @@ export async function ggufParts(
   }
 }
 
-async function imatrixOf(host: Host, file: string): Promise<Json> {
+/** How states become vectors; what follows their pooling is in no file that is written here. */
+async function poolingOf(binding: Binding, store: Store): Promise<readonly string[]> {
+  const { pooling, steps } = await readSentence(binding, store)
+  if (steps.every((step) => step === 'normalize')) return pooling
+  throw new LowbitError('unsupported', 'A Dense module after the pooling has no place in GGUF', {
+    place: `${store.place}/modules.json`,
+    remedy: 'write a safetensors format',
+  })
+}
+
+/** An importance matrix as the core takes it. */
+export async function imatrixOf(host: Host, file: string): Promise<Json> {
   return { file, base64: base64(await host.readText(file)) }
 }
 

@@ -1,7 +1,7 @@
 /** Texts to tokens, and batches of them to values: what `embed` and `classify` share. */
 import { errorFrom, LowbitError, throwIfAborted } from '../error.ts'
 import type { Loaded } from '../loaded.ts'
-import type { Watching } from '../options.ts'
+import type { Watching } from '../watching.ts'
 import { meter } from '../progress.ts'
 import { needTokenizer, type Tokenizer } from '../text/tokenizer.ts'
 

@@ -2,7 +2,7 @@
 import { errorFrom, LowbitError, throwIfAborted } from '../error.ts'
 import { type CacheInfo, type Loaded, loadedOf } from '../loaded.ts'
 import type { Model } from '../model.ts'
-import type { Watching } from '../options.ts'
+import type { Watching } from '../watching.ts'
 import { meter } from '../progress.ts'
 import { needTokenizer } from '../text/tokenizer.ts'
 

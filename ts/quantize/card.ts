@@ -6,7 +6,7 @@ import type { CalibrationSet } from './calibration.ts'
 import type { Compared } from './compare.ts'
 import type { Loads } from './engines.ts'
 import { kindsOf } from './kinds.ts'
-import { parallelText, stepsText } from './phrases.ts'
+import { adapterText, parallelText, stepsText } from './phrases.ts'
 import type { CorePlan, LayerReport, Parallel } from './report.ts'
 
 /** What the card is made from. */
@@ -38,6 +38,7 @@ export function cardText(facts: CardFacts): string {
     ['steps', stepsText(facts.settings)],
     ['format', facts.settings.format],
     ['calibration', calibrationText(facts.calibration)],
+    ...deviceRows(plan),
     ['layers quantized', `${plan.layers.length}, ${plan.ignored.length} left as they were`],
     ['bits per weight', `${plan.bitsPerWeight.toFixed(3)} in the quantized layers`],
     ['size', `${bytesText(bytes)}, from ${bytesText(sourceBytes)}`],
@@ -80,6 +81,11 @@ function calibrationText(set: CalibrationSet | undefined): string {
   if (!set) return 'none'
   const files = set.files.map(({ sha256 = '' }) => `sha256 ${sha256.slice(0, 12)}`)
   return `${set.samples} samples of ${set.length} tokens from ${set.text} (${files.join(', ')})`
+}
+
+/** The GPU, where one calibrated; the CPU goes without saying. */
+function deviceRows({ adapter }: CorePlan): readonly (readonly string[])[] {
+  return adapter ? [['calibrated on', adapterText(adapter)]] : []
 }
 
 function fallbackRows(layers: readonly LayerReport[]): readonly (readonly string[])[] {

@@ -39,6 +39,7 @@ export async function quantizeModel(
     method,
     scheme,
     format,
+    device: plan.device ?? 'cpu',
     ...done,
     ...run.loading,
     plan: planOf(plan, settings),

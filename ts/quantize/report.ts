@@ -22,6 +22,8 @@ export interface Plan {
   /** Over the layers that are quantized. */
   readonly bitsPerWeight: number
   readonly memoryPeakBytes: number
+  /** Memory of the GPU, where one calibrates; 0 otherwise. */
+  readonly deviceMemoryBytes?: number
   readonly scratchBytes: number
   readonly outputBytes: number
   readonly warnings: readonly string[]
@@ -30,6 +32,10 @@ export interface Plan {
   /** `sensitivity` when schemes are chosen first. */
   readonly kind?: 'quantize' | 'sensitivity'
   readonly needsCalibration?: boolean
+  /** Where products and second moments of calibration are computed; the rest is the CPU's. */
+  readonly device?: 'cpu' | 'gpu'
+  /** The GPU, if that is where. */
+  readonly adapter?: Adapter | null
   readonly fingerprint?: string
   /** Work in units of 2²⁰ multiply-adds. */
   readonly workUnits?: number
@@ -41,6 +47,17 @@ export interface Plan {
   readonly modelBitsPerWeight?: number
   /** Numbers of devices that it can be cut over. */
   readonly tensorParallel: readonly Parallel[]
+}
+
+/** A GPU that calibrates. */
+export interface Adapter {
+  readonly name: string
+  /** `vulkan`, `metal` or `dx12`. */
+  readonly backend: string
+  /** The driver and its version, where it says. */
+  readonly driver: string
+  /** Whether it is a program that runs on the CPU. */
+  readonly software: boolean
 }
 
 /** A plan as the core gives it, with the texts to write. */
@@ -142,6 +159,8 @@ export interface QuantizeReport {
   readonly method: string
   readonly scheme: string
   readonly format: string
+  /** Where products and second moments of calibration were computed; `plan.adapter` is the GPU. */
+  readonly device: 'cpu' | 'gpu'
   /** Calibration set; null for a method that needs none. */
   readonly calibration: {
     readonly samples: number

@@ -1,5 +1,6 @@
 /** A quantization as the core is asked for it. */
 import type { Binding } from '../binding.ts'
+import type { Json } from '../bytes.ts'
 import { type Checkpoint, requestText } from '../checkpoint.ts'
 import { LowbitError } from '../error.ts'
 import type { Host } from '../host.ts'
@@ -19,7 +20,7 @@ const DATA_FREE = new Set(['rotate', 'magnitude'])
 
 /** Refuses options that fit their types and mean nothing. */
 export function checkQuantize(options: QuantizeOptions): void {
-  refuseDevice(options)
+  refuseCompute(options)
   checkLayers(options.layers)
   if (options.ignore !== undefined) textList('ignore', options.ignore)
   if (options.candidates !== undefined) textList('candidates', options.candidates)
@@ -70,26 +71,36 @@ export interface RequestParts {
   readonly threads: number
   readonly size: CalibrationSize | null
   readonly journal: readonly string[]
+  readonly imatrix: Json | undefined
 }
 
 /** JSON for `Binding.plan` and `Binding.jobOpen`. */
 export function jobText(checkpoint: Checkpoint, parts: RequestParts): string {
-  const { options, settings, size, journal, maxShardBytes } = parts
-  const { isa, threads = parts.threads } = options
+  const { options, settings, size, journal, maxShardBytes, imatrix } = parts
+  const { isa, device, threads = parts.threads } = options
   const rest = {
     options: settings,
     calibration: size,
+    imatrix,
     journal,
     threads,
     isa,
+    device,
     maxShardBytes,
     identities: identitiesOf(checkpoint),
   }
   return requestText(checkpoint, rest)
 }
 
-/** Whether a step looks at activations; unknown methods are the plan's to refuse. */
-export async function needsCalibration(binding: Binding, settings: CoreOptions): Promise<boolean> {
+/**
+ * Whether a step looks at activations; unknown methods are the plan's to refuse. Who brings an
+ * importance matrix has looked already.
+ */
+export async function needsCalibration(
+  binding: Binding,
+  settings: CoreOptions,
+  imatrix: Json | undefined,
+): Promise<boolean> {
   const { method, layers = [], transforms = [], prune, observer, targetBpw, kvCache } = settings
   const asked = [targetBpw, kvCache].some((value) => (value ?? undefined) !== undefined)
   const catalog: Parameters<typeof presetsOf>[0] & {
@@ -99,7 +110,7 @@ export async function needsCalibration(binding: Binding, settings: CoreOptions):
   const schemes = [settings.scheme, ...layers.map((rule) => rule.scheme ?? '')]
   const steps = [...transforms.map(({ kind }) => kind), ...(prune ? [prune.method] : [])]
   return (
-    observer === 'imatrix-mse' ||
+    (observer === 'imatrix-mse' && !imatrix) ||
     asked ||
     steps.some((step) => !DATA_FREE.has(step)) ||
     // Inputs with one scale for all tokens.
@@ -138,13 +149,8 @@ function assumedText(key: 'method' | 'scheme' | 'format', settings: CoreOptions)
     : text
 }
 
-/** Calibration runs where its sums are repeatable. */
-function refuseDevice({ device, compute }: QuantizeOptions): void {
-  if (device === 'gpu') {
-    throw new LowbitError('unsupported', 'Quantization runs on the CPU', {
-      remedy: 'use device auto',
-    })
-  }
+/** Calibration runs in f32, on every device. */
+function refuseCompute({ compute }: QuantizeOptions): void {
   if (compute === 'int8') {
     throw new LowbitError('unsupported', 'Calibration computes in f32', {
       remedy: 'use compute f32',

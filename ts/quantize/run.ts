@@ -1,6 +1,8 @@
 /** One call of `quantize`: what does not change during it, and how it is decided. */
 import type { Binding } from '../binding.ts'
+import type { Json } from '../bytes.ts'
 import { type Checkpoint, openCheckpoint, readTensor } from '../checkpoint.ts'
+import { imatrixOf } from '../convert/gguf.ts'
 import { throwIfAborted } from '../error.ts'
 import type { Host, Output, Source } from '../host.ts'
 import type { QuantizeOptions } from '../options.ts'
@@ -34,6 +36,7 @@ export interface Run {
   readonly checkpoint: Checkpoint
   readonly source: Source
   readonly size: CalibrationSize | null
+  readonly imatrix: Json | undefined
   readonly plan: CorePlan
   readonly loading: Pick<QuantizeReport, 'engines' | 'tensorParallel'>
   readonly gauge: Gauge
@@ -52,19 +55,25 @@ export async function prepare(
   // Blocks are quantized anew from the floats that they stand for.
   const checkpoint = await openCheckpoint(binding, source, { floats: 'F16' })
   const settings = await settingsOf(binding, checkpoint, options, recipe)
-  const size = (await needsCalibration(binding, settings))
+  const imatrix = options.imatrix === undefined ? undefined : await imatrixOf(host, options.imatrix)
+  const size = (await needsCalibration(binding, settings, imatrix))
     ? await calibrationSize(host, inputOf(options, recipe), options)
     : null
   const maxShardBytes = options.maxShardBytes ?? recipe?.maxShardBytes
-  const decided = { binding, host, options, recipe, maxShardBytes, checkpoint, source, size }
+  const given = { binding, host, options, recipe, maxShardBytes, checkpoint, source }
+  const decided = { ...given, size, imatrix }
   const planned = await planWith(decided, settings)
   const assumed = defaultNotes(options, recipe, size, planned.plan.options ?? settings)
   const notes = [...assumed, ...planned.plan.warnings]
+  if (imatrix) notes.push(`Ranges are searched with the importance matrix ${options.imatrix}`)
   return { ...decided, ...planned, gauge: gauge(meter(options), host.memory), notes }
 }
 
 /** What a plan is made from. */
-type Decided = Pick<Run, 'binding' | 'host' | 'options' | 'maxShardBytes' | 'checkpoint' | 'size'>
+type Decided = Pick<
+  Run,
+  'binding' | 'host' | 'options' | 'maxShardBytes' | 'checkpoint' | 'size' | 'imatrix'
+>
 
 /** The plan for some settings, and what it means for those who load the result. */
 export async function planWith(
@@ -81,7 +90,8 @@ export async function planWith(
   const { format, kvCache } = all
   const engines = enginesFor({ format, layers, torn, config: plan.config, kvCache })
   const loading = { engines, tensorParallel }
-  if (workUnits === undefined) return { settings, plan, loading }
+  // Nobody has measured other people's GPUs.
+  if (workUnits === undefined || plan.device === 'gpu') return { settings, plan, loading }
   const catalog: { host?: { isa?: string } } = JSON.parse(await binding.catalog())
   const isa = options.isa ?? catalog.host?.isa ?? 'scalar'
   const seconds = forecastSeconds(workUnits, isa, options.threads ?? threads)

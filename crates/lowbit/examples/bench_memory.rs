@@ -120,6 +120,7 @@ fn request(layers: usize, options: Options) -> Request {
             samples: SAMPLES,
             length: LENGTH,
         }),
+        imatrix: None,
         journal: Vec::new(),
         isa: None,
         threads: Some(2),

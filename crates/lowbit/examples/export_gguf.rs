@@ -85,8 +85,9 @@ fn write(out: &Path, plan: &Plan, checkpoint: &Checkpoint) -> Outcome<()> {
             let data = &checkpoint.files[file][begin..end];
             let tensor = TensorRef::new(source.dtype, &source.shape, data)?;
             let blocks = output.encode(i, &tensor, &cpu)?;
-            let values = output.decode(&blocks)?;
-            floats.insert(name.clone(), (source.shape.clone(), values));
+            let empty = || (source.shape.clone(), Vec::new());
+            let (_, values) = floats.entry(name.clone()).or_insert_with(empty);
+            output.decode(&blocks, values)?;
             bytes.extend(blocks);
         }
         if output.sources.is_empty() {
@@ -147,6 +148,7 @@ fn main() -> Outcome<()> {
             pre: None,
         },
         mix: Mix::by_name(mix)?,
+        pooling: &[],
         overrides: &Overrides::default(),
         imatrix: imatrix.as_ref().map(|(m, f)| (m, f.as_str())),
     })?;

@@ -145,7 +145,7 @@ impl KvCache {
                         Error::new(Code::NonfiniteActivation, what).remedy("use --scale-dtype F32")
                     );
                 }
-                Ok(if scale == 0.0 { epsilon(dtype) } else { scale })
+                Ok(if scale == 0.0 { dtype.epsilon() } else { scale })
             })
             .collect()
     }
@@ -159,16 +159,6 @@ impl KvCache {
             x.clamp(-128.0, 127.0).round_ties_even()
         };
         code * scale
-    }
-}
-
-/// The distance from 1 to the next number of a type: the scale of what was always 0, as
-/// compressed-tensors has it.
-fn epsilon(dtype: Dtype) -> f32 {
-    match dtype {
-        Dtype::BF16 => 0.007_812_5,
-        Dtype::F16 => 0.000_976_562_5,
-        _ => f32::EPSILON,
     }
 }
 

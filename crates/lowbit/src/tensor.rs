@@ -45,6 +45,16 @@ dtypes! {
 }
 
 impl Dtype {
+    /// The distance from 1 to the next number of a type of floats: what compressed-tensors stores
+    /// instead of a scale of 0.
+    pub(crate) fn epsilon(self) -> f32 {
+        match self {
+            Dtype::BF16 => 1.0 / 128.0,
+            Dtype::F16 => 1.0 / 1024.0,
+            _ => f32::EPSILON,
+        }
+    }
+
     /// Looks a type up by its safetensors name; `dtype` lists the known ones otherwise.
     pub fn parse(name: &str) -> Result<Self> {
         Self::ALL

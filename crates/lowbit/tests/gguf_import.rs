@@ -8,7 +8,7 @@ use lowbit::model::config::Config;
 use lowbit::tensor::Dtype;
 use lowbit::{Code, Tensor};
 use serde_json::{Value, json};
-use support::gguf::{checkpoint, files, import};
+use support::gguf::{checkpoint, files, import, older};
 use support::{Checkpoint, Sequence, ids, root, tensors};
 
 /// Tiny checkpoints with what GGUF has no key for set as its loaders take it, and the first layer
@@ -145,6 +145,45 @@ fn floats_are_bit_for_bit_those_of_the_checkpoint() {
             assert_eq!(found.shape, tensor.shape, "{name}");
             assert!(pairs.into_iter().all(same), "{name}");
         }
+    }
+}
+
+#[test]
+fn latent_attention_is_read_in_one_matrix_and_in_halves() {
+    for (name, _, changes) in FAMILIES.iter().filter(|(n, ..)| n.contains("deepseek")) {
+        let original = original(name, 0, changes);
+        let now = files(&original, "F32", u64::MAX);
+        let back = checkpoint(&now, &import(&now, 1 << 20, None).expect("halves"));
+        let before = older(&now, &original);
+        let old = checkpoint(
+            &before,
+            &import(&before, 1 << 20, None).expect("one matrix"),
+        );
+        assert_eq!(back.source.config, old.source.config, "{name}");
+        assert!(back.tensors == old.tensors, "{name}");
+        // In files of their own; rows of these widths stay floats.
+        let many = files(&original, "Q8_0", 1600);
+        let place = import(&many, 1 << 20, Some(Dtype::BF16)).expect("parts");
+        let apart = |t: &&lowbit::gguf::import::Place| t.second.is_some_and(|s| s.file != t.file);
+        assert!(place.tensors.iter().any(|t| apart(&t)), "{name}");
+        let wanted = logits(&original, Compute::F32, &prompt(name));
+        let worst = off(
+            &logits(&checkpoint(&many, &place), Compute::F32, &prompt(name)),
+            &wanted,
+        );
+        assert!(worst < 1e-3, "{name}: {worst}");
+        // A half alone is none.
+        let mut lost = now.clone();
+        let at = lost[0]
+            .1
+            .windows(8)
+            .position(|w| w == b"attn_v_b")
+            .expect("a name");
+        lost[0].1[at..at + 8].copy_from_slice(b"attn_x_b");
+        assert_eq!(
+            import(&lost, 1 << 20, None).unwrap_err().code,
+            Code::MissingTensor
+        );
     }
 }
 

@@ -50,9 +50,8 @@ impl<'a> Planning<'a> {
         let options = &request.options;
         if source.tensors.iter().all(|t| t.quantized().is_none()) {
             let what = "the source is not quantized: nothing to take to another format";
-            return Err(Error::new(Code::Unsupported, what).remedy(
-                "use lowbit quantize, with --method rtn where no text is to be looked at",
-            ));
+            return Err(Error::new(Code::Unsupported, what)
+                .remedy("use lowbit quantize, with --method rtn to look at no text"));
         }
         if let Some(dtype) = &options.dtype {
             let what = format!("dtype {dtype:?} is for format float");

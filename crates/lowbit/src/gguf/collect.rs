@@ -2,8 +2,9 @@
 
 use super::export::{Output, Source};
 use super::family::Family;
+use super::latent::{Half, Latent};
 use super::metadata::Sizes;
-use super::tensors::{Place, change, place, target};
+use super::tensors::{Change, Place, change, place, target};
 use crate::error::{Code, Error, Result};
 use std::collections::BTreeMap;
 
@@ -11,6 +12,10 @@ use std::collections::BTreeMap;
 pub(super) struct Names<'a> {
     pub(super) family: &'a Family,
     pub(super) sizes: &'a Sizes,
+    /// How keys and values are made of a narrow vector, if they are.
+    pub(super) latent: Option<Latent>,
+    /// Rows of the table of positions that the file does not have.
+    pub(super) unused: usize,
     /// The config says that the embedding is the head, whatever else is stored.
     pub(super) tied: bool,
     /// Layers behind the last one, which predict further tokens.
@@ -62,10 +67,17 @@ impl Names<'_> {
                 "{further} tensors of layers that predict further tokens stay behind"
             ));
         }
-        let outputs = found
-            .into_iter()
-            .map(|((_, name), slices)| self.output(name, slices));
-        outputs.collect()
+        let mut outputs = Vec::new();
+        for ((_, name), slices) in found {
+            let output = self.output(name, slices)?;
+            match self.latent {
+                Some(latent) if output.planned.name.ends_with("attn_kv_b.weight") => {
+                    outputs.extend(halves(&output, latent)?);
+                }
+                _ => outputs.push(output),
+            }
+        }
+        Ok(outputs)
     }
 
     fn is_further(&self, name: &str) -> bool {
@@ -98,11 +110,40 @@ impl Names<'_> {
             // The router of the shared expert is a vector to loaders.
             shape.remove(0);
         }
+        let skipped = (self.unused > 0 && name == "position_embd.weight").then(|| shape[0]);
+        if let Some(rows) = skipped {
+            shape[0] = rows.saturating_sub(self.unused);
+        }
         let mut output = Output::new(name, shape);
         output.sources = slices.iter().map(|(_, s)| s.name.clone()).collect();
-        output.change = change(self.family, &output.planned.name, self.sizes.head_dim);
+        output.change = match skipped {
+            Some(rows) => Change::Skip(self.unused.min(rows), rows),
+            None => change(self.family, &output.planned.name, self.sizes.head_dim),
+        };
         Ok(output)
     }
+}
+
+/// The two tensors that a matrix of keys and values becomes; `shape` when it is of other heads.
+fn halves(whole: &Output, latent: Latent) -> Result<[Output; 2]> {
+    let (name, shape) = (&whole.planned.name, &whole.planned.shape);
+    if *shape != [latent.heads * latent.rows(), latent.rank] {
+        let what = format!(
+            "shape {shape:?} for {} heads of {} rows over {} columns",
+            latent.heads,
+            latent.rows(),
+            latent.rank
+        );
+        return Err(Error::new(Code::Shape, what).at(format!("tensor {:?}", whole.sources[0])));
+    }
+    let half = |to: &str, half: Half| {
+        let name = name.replace("attn_kv_b", to);
+        let mut output = Output::new(name, latent.shape(half));
+        output.sources.clone_from(&whole.sources);
+        output.change = Change::Half(latent, half);
+        output
+    };
+    Ok([half("attn_k_b", Half::Keys), half("attn_v_b", Half::Values)])
 }
 
 /// Where a tensor stands: the embedding first, the blocks by number, the rest behind.
@@ -110,7 +151,7 @@ fn order(name: &str) -> usize {
     let block = name.strip_prefix("blk.").and_then(|n| n.split('.').next());
     match block.and_then(|n| n.parse::<usize>().ok()) {
         Some(layer) => layer + 1,
-        None if name.starts_with("token_embd") => 0,
+        None if ["token_", "position_"].iter().any(|p| name.starts_with(p)) => 0,
         None => usize::MAX,
     }
 }

@@ -4,13 +4,16 @@
 use super::bridge_back;
 use super::codec::{Importance, decode, encode};
 use super::collect::Names;
+use super::export_types::choose_types;
+use super::families_encoder::unused_positions;
 use super::family::Family;
 use super::granted;
 use super::imatrix::Imatrix;
+use super::latent::Latent;
 use super::metadata::{Sizes, metadata, text_config};
 use super::mix::Mix;
-use super::mix_choose::{Facts, Overrides, choose};
-use super::mix_kinds::quantizes;
+use super::mix_choose::Overrides;
+use super::pooling;
 use super::rotary::rope_tensors;
 use super::tensors::Change;
 use super::types::{F32, Type};
@@ -45,6 +48,8 @@ pub struct Request<'a> {
     pub files: Files<'a>,
     /// The mix.
     pub mix: &'static Mix,
+    /// How an encoder's states become vectors, by the names of sentence-transformers.
+    pub pooling: &'a [String],
     /// What differs from the mix.
     pub overrides: &'a Overrides,
     /// The importance matrix, and its name in the metadata.
@@ -63,8 +68,8 @@ pub struct Output {
     /// Values that come from config.json.
     pub values: Vec<f32>,
     pub(super) change: Change,
-    /// One per source, if there is an importance matrix that knows the tensor.
-    importance: Option<Vec<Importance>>,
+    /// One per source or per head, if there is an importance matrix that knows the tensor.
+    pub(super) importance: Option<Vec<Importance>>,
 }
 
 /// A file to be: its keys and its tensors in their order.
@@ -91,11 +96,18 @@ pub fn plan(request: &Request<'_>) -> Result<Plan> {
     let names = Names {
         family,
         sizes: &sizes,
+        latent: latent(family, config, &sizes)?,
+        unused: unused_positions(family, config),
         tied: config.get("tie_word_embeddings").and_then(Json::as_bool) == Some(true),
         further: further.and_then(Json::as_u64).unwrap_or(0).min(64) as usize,
     };
     let mut outputs = names.collect(request.tensors, &mut warnings)?;
-    for (name, values) in rope_tensors(config)? {
+    let rope = if family.encoder {
+        Vec::new()
+    } else {
+        rope_tensors(config)?
+    };
+    for (name, values) in rope {
         let output = Output::new(name.into(), vec![values.len()]);
         outputs.push(Output { values, ..output });
     }
@@ -103,11 +115,15 @@ pub fn plan(request: &Request<'_>) -> Result<Plan> {
     let count = |o: &Output| o.planned.shape.iter().product::<usize>() as u64;
     let values = outputs.iter().map(count).sum();
     let mut keys = metadata(family, config, request.name, request.mix, values)?;
-    let embedding = outputs
-        .iter()
-        .find(|o| o.planned.name == "token_embd.weight");
-    let rows = embedding.and_then(|o| o.planned.shape.first()).copied();
-    let rows = rows
+    warnings.extend(pooling::set(&mut keys, family.arch, request.pooling)?);
+    let rows_of = |name: &str| {
+        let output = outputs.iter().find(|o| o.planned.name == name)?;
+        output.planned.shape.first().copied()
+    };
+    if let Some(positions) = rows_of("position_embd.weight") {
+        keys.set_count(format!("{}.context_length", family.arch), positions)?;
+    }
+    let rows = rows_of("token_embd.weight")
         .ok_or_else(|| Error::new(Code::MissingTensor, "the checkpoint has no token embedding"))?;
     vocabulary::set(&mut keys, &request.files, rows)?;
     if request.files.tokenizer.is_none() {
@@ -122,6 +138,11 @@ pub fn plan(request: &Request<'_>) -> Result<Plan> {
         outputs,
         warnings,
     })
+}
+
+fn latent(family: &Family, config: &Json, sizes: &Sizes) -> Result<Option<Latent>> {
+    let one = family.names.iter().any(|(_, to)| *to == "attn_kv_b");
+    one.then(|| Latent::from_config(config, sizes)).transpose()
 }
 
 /// What llama-quantize writes about the importance matrix that it used.
@@ -161,21 +182,50 @@ impl Output {
     /// the tensor. Rows come in whole multiples of `granule`, so that a large tensor need not be in
     /// memory at once.
     ///
-    /// `shape` when the rows are not as planned, `dtype` when they are not of plain floats, else
-    /// the codes of `encode`, all with the tensor named.
+    /// The codes of `values_of` and of `encode`, all with the tensor named.
     pub fn encode(&self, source: usize, rows: &TensorRef<'_>, cpu: &Cpu) -> Result<Vec<u8>> {
+        self.encode_values_of(source, &self.values_of(source, rows)?, cpu)
+    }
+
+    /// Values of some rows of a source as the file has them: in its order, with its offset.
+    ///
+    /// `shape` when the rows are not as planned, `dtype` when they are not of plain floats.
+    pub fn values_of(&self, source: usize, rows: &TensorRef<'_>) -> Result<Vec<f32>> {
         let place = |e: Error| e.at(format!("tensor {:?}", self.sources[source]));
         let mut values = rows.to_f32().map_err(place)?;
         let row = self.row();
-        let planned = self.planned.shape.iter().product::<usize>() / self.sources.len();
-        if !values.len().is_multiple_of(row.max(1)) || values.len() > planned {
+        if !values.len().is_multiple_of(row.max(1)) || values.len() > self.source_len() {
             let what = format!("shape {:?} is not the planned one", rows.shape);
             return Err(place(Error::new(Code::Shape, what)));
         }
         self.change.apply(&mut values, row).map_err(place)?;
-        let importance = self.importance.as_ref().map(|all| &all[source]);
-        let cols = if row == 1 { values.len() } else { row };
-        encode(self.planned.ty, &values, cols, importance, cpu).map_err(place)
+        Ok(values)
+    }
+
+    /// Blocks of what `values_of` gave.
+    pub fn encode_values_of(&self, source: usize, values: &[f32], cpu: &Cpu) -> Result<Vec<u8>> {
+        let (ty, place) = (self.planned.ty, |e: Error| {
+            e.at(format!("tensor {:?}", self.sources[source]))
+        });
+        let cols = match self.planned.shape.as_slice() {
+            [_, .., cols] => *cols,
+            _ => values.len(),
+        };
+        match &self.importance {
+            Some(heads) if heads.len() > self.sources.len() => {
+                // Whole sources come, because their heads are of one granule.
+                let each = values.chunks(values.len() / heads.len());
+                let blocks = each
+                    .zip(heads)
+                    .map(|(v, i)| encode(ty, v, cols, Some(i), cpu));
+                let blocks: Result<Vec<_>> = blocks.collect();
+                blocks.map(|all| all.concat()).map_err(place)
+            }
+            all => {
+                let importance = all.as_ref().map(|all| &all[source]);
+                encode(ty, values, cols, importance, cpu).map_err(place)
+            }
+        }
     }
 
     /// Blocks of a whole source that is a quantized matrix; `unsupported` with the reason when they
@@ -192,19 +242,35 @@ impl Output {
         self.change.granule()
     }
 
-    /// Values of rows as the checkpoint would have them, from their blocks.
-    pub fn decode(&self, blocks: &[u8]) -> Result<Vec<f32>> {
+    /// Values that blocks stand for, as the file has them.
+    pub fn decode_values(&self, blocks: &[u8]) -> Result<Vec<f32>> {
         let ty = self.planned.ty;
         let mut values = vec![0.0; blocks.len() / ty.bytes * ty.block];
         decode(ty, blocks, &mut values)?;
-        self.change.undo(&mut values, self.row())?;
         Ok(values)
+    }
+
+    /// Values of a source as the checkpoint would have them, from their blocks; where several
+    /// outputs are made of one source, each fills its part of `out`.
+    pub fn decode(&self, blocks: &[u8], out: &mut Vec<f32>) -> Result<()> {
+        let values = self.decode_values(blocks)?;
+        out.resize(out.len().max(self.source_len()), 0.0);
+        self.change.undo(values, self.row(), out)
+    }
+
+    /// Values of a source.
+    fn source_len(&self) -> usize {
+        match self.change {
+            Change::Half(latent, _) => latent.heads * latent.rows() * latent.rank,
+            Change::Skip(_, rows) => rows * self.row(),
+            _ => self.planned.shape.iter().product::<usize>() / self.sources.len().max(1),
+        }
     }
 
     /// Values that a change moves together: a row, or one value of a vector.
     fn row(&self) -> usize {
         match self.planned.shape.as_slice() {
-            [_, .., cols] => *cols,
+            [_, .., cols] => self.change.cols().unwrap_or(*cols),
             _ => 1,
         }
     }
@@ -213,44 +279,4 @@ impl Output {
     pub fn encode_values(&self, cpu: &Cpu) -> Result<Vec<u8>> {
         encode(self.planned.ty, &self.values, self.values.len(), None, cpu)
     }
-}
-
-fn choose_types(
-    outputs: &mut [Output],
-    request: &Request<'_>,
-    sizes: &Sizes,
-    warnings: &mut Vec<String>,
-) -> Result<()> {
-    let tensors: Vec<_> = outputs
-        .iter()
-        .map(|o| (o.planned.name.clone(), o.planned.shape.clone()))
-        .collect();
-    let facts = Facts {
-        layers: sizes.layers,
-        heads: sizes.heads,
-        kv_heads: sizes.kv_heads,
-        experts: sizes.experts,
-        imatrix: request.imatrix.is_some(),
-    };
-    let choices = choose(request.mix, &tensors, &facts, request.overrides)?;
-    for (output, choice) in outputs.iter_mut().zip(choices) {
-        output.planned.ty = choice.ty;
-        output.wanted = choice.wanted;
-        let (name, shape) = (&output.planned.name, &output.planned.shape);
-        let cols = shape.last().copied().unwrap_or(1);
-        if choice.ty != choice.wanted {
-            warnings.push(format!(
-                "{name} becomes {} instead of {}: {cols} columns are no multiple of {}",
-                choice.ty.name, choice.wanted.name, choice.wanted.block
-            ));
-        }
-        if let Some((imatrix, _)) = request.imatrix.filter(|_| quantizes(name, shape)) {
-            output.importance = imatrix.importance(name, cols, output.sources.len())?;
-            let outside = name.starts_with("token_embd") || name == "output.weight";
-            if output.importance.is_none() && !outside {
-                warnings.push(format!("{name} is not in the importance matrix"));
-            }
-        }
-    }
-    Ok(())
 }

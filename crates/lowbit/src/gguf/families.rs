@@ -4,6 +4,7 @@
 //! each family. A family that differs from Llama in a name lists that name; `tensors.rs` has the
 //! rest.
 
+use super::families_encoder::{BERT, ROBERTA};
 use super::families_latent::{DEEPSEEK_2, DEEPSEEK_3};
 use super::family::{Family, Key, KeyKind, key};
 use super::granted::{
@@ -20,6 +21,11 @@ const LLAMA: Family = Family {
     arch: "llama",
     permute: true,
     norm_offset: 0.0,
+    base: "model.",
+    blocks: "model.layers",
+    outside: &[],
+    left: &[],
+    encoder: false,
     names: &[
         ("block_sparse_moe.gate", "ffn_gate_inp"),
         ("block_sparse_moe.experts.{}.w1", "ffn_gate_exps"),
@@ -252,4 +258,6 @@ pub(super) static FAMILIES: &[Family] = &[
     },
     DEEPSEEK_2,
     DEEPSEEK_3,
+    BERT,
+    ROBERTA,
 ];

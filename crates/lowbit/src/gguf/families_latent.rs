@@ -4,8 +4,8 @@ use super::families::{EXPERT_WIDTH, PLAIN};
 use super::family::{Family, Key, KeyKind, key};
 use super::granted;
 
-/// `DeepSeek` with latent attention. Keys and values are stored as one matrix that llama.cpp expands,
-/// which it still loads: its cache is then that of plain attention.
+/// `DeepSeek` with latent attention: to llama.cpp one head of the narrow vector's width, which is all
+/// that its cache holds. See `latent.rs` for the matrix that makes keys and values of it.
 pub(super) const DEEPSEEK_2: Family = Family {
     model_types: &["deepseek_v2"],
     arch: "deepseek2",
@@ -36,11 +36,22 @@ const DEEPSEEK_KEYS: &[Key] = &[
     key("attention.q_lora_rank", "q_lora_rank", KeyKind::CountOr(0)),
     key("attention.kv_lora_rank", "kv_lora_rank", KeyKind::Count),
     key(
+        "attention.head_count_kv",
+        "num_key_value_heads",
+        KeyKind::OneHead,
+    ),
+    key(
         "attention.key_length",
+        "kv_lora_rank",
+        KeyKind::CountPlus("qk_rope_head_dim"),
+    ),
+    key("attention.value_length", "kv_lora_rank", KeyKind::Count),
+    key(
+        "attention.key_length_mla",
         "qk_nope_head_dim",
         KeyKind::CountPlus("qk_rope_head_dim"),
     ),
-    key("attention.value_length", "v_head_dim", KeyKind::Count),
+    key("attention.value_length_mla", "v_head_dim", KeyKind::Count),
     EXPERT_WIDTH,
     key(
         "expert_shared_count",

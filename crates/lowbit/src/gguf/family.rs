@@ -18,6 +18,16 @@ pub struct Family {
     pub permute: bool,
     /// Norm weights are stored less one in the checkpoint.
     pub norm_offset: f32,
+    /// What names of the base model begin with; checkpoints of the base model alone leave it out.
+    pub(super) base: &'static str,
+    /// Where the blocks are.
+    pub(super) blocks: &'static str,
+    /// Modules outside the blocks beside those of `tensors::OUTSIDE`.
+    pub(super) outside: &'static [(&'static str, &'static str)],
+    /// What names of the base model begin with that the file has no use for.
+    pub(super) left: &'static [&'static str],
+    /// Tokens see their whole text: layer norms, learned positions, nothing that turns.
+    pub(super) encoder: bool,
     /// Modules inside a block that have another name than in `tensors::BLOCK`.
     pub(super) names: &'static [(&'static str, &'static str)],
     /// Keys beside those that all families have.
@@ -66,6 +76,12 @@ pub(super) enum KeyKind {
     Windows,
     /// Always this number.
     Always(u32),
+    /// A flag that is never set.
+    Off,
+    /// What is added to the variance in layer norms, which the config need not have.
+    Epsilon,
+    /// One, where the checkpoint has as many as there are heads.
+    OneHead,
 }
 
 pub(super) const fn key(name: &'static str, from: &'static str, kind: KeyKind) -> Key {

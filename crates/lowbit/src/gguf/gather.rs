@@ -21,11 +21,14 @@ use std::collections::BTreeMap;
 const STEP: usize = 512;
 
 /// Where the sums of a linear go.
-struct Slot {
-    name: String,
-    expert: usize,
-    experts: usize,
-    cols: usize,
+#[derive(Debug)]
+pub(crate) struct Slot {
+    /// The tensor's name in GGUF.
+    pub(crate) name: String,
+    /// Which of its experts the linear is.
+    pub(crate) expert: usize,
+    pub(crate) experts: usize,
+    pub(crate) cols: usize,
 }
 
 /// Sums of one tensor.
@@ -38,12 +41,11 @@ struct Sums {
 /// Runs one sample through a model. `unknown-architecture` for families without GGUF names,
 /// `nonfinite-activation` naming the linear, `option` for tokens outside the vocabulary.
 pub fn gather(cpu: &Cpu, model: &Model, tokens: &[u32]) -> Result<Imatrix> {
-    let family = family(&model.config)?;
     let mut sums: BTreeMap<String, Sums> = BTreeMap::new();
     let mut hidden = embed(model, tokens)?;
     let mut scratch = Scratch::new(&model.config);
     for (index, block) in model.blocks.iter().enumerate() {
-        let slots = slots(family, &model.config, index)?;
+        let slots = slots(&model.config, index)?;
         let mut cache = LayerCache::default();
         for piece in hidden.chunks_mut(STEP * model.config.hidden) {
             let mut tap = |parts: &[Part], x: &[f32]| {
@@ -79,8 +81,10 @@ fn family(config: &Config) -> Result<&'static Family> {
     }
 }
 
-/// The linears of a block by the names that operations have for them.
-fn slots(family: &Family, config: &Config, index: usize) -> Result<BTreeMap<Part, Slot>> {
+/// The linears of a block by the names that operations have for them; `unknown-architecture` for
+/// families without GGUF names.
+pub(crate) fn slots(config: &Config, index: usize) -> Result<BTreeMap<Part, Slot>> {
+    let family = family(config)?;
     let experts = config.experts.map_or(0, |e| e.count);
     let mut slots = BTreeMap::new();
     for linear in weights::linears(config, index) {

@@ -15,6 +15,8 @@ use super::write::{Planned, layout_file};
 use crate::error::{Code, Error, Result};
 use std::collections::BTreeMap;
 
+pub use super::imatrix_file::ImatrixFile;
+
 const TYPE_KEY: &str = "general.type";
 const TYPE: &str = "imatrix";
 const DATASETS: &str = "imatrix.datasets";

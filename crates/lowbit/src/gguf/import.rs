@@ -10,18 +10,19 @@
 
 use super::header::{Header, Limits, Parsed, parse};
 use super::import_config::{Model, config};
+use super::import_latent::{Joined, joined, modern};
 use super::import_names::places;
 use super::import_rope::FACTORS;
 use super::import_tokenizer::{generation, tokenizer};
 use super::mix::MIXES;
 use super::value::{Metadata, Value};
-use super::{codec, split};
+use super::{codec, pooling, split};
 use crate::error::{Code, Error, Result};
 use crate::tensor::Dtype;
 use serde_json::Value as Json;
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use super::import_names::Place;
+pub use super::import_names::{Place, Second};
 
 /// One file of a model, as far as it was read.
 #[derive(Debug, Clone, Copy)]
@@ -163,10 +164,11 @@ fn factors(
 
 fn import(
     headers: &[Header],
-    m: &Metadata,
+    own: &Metadata,
     factors: &BTreeMap<String, Vec<f32>>,
     floats: Option<Dtype>,
 ) -> Result<Import> {
+    let m = &*modern(own)?;
     if let Some(kind) = m.string("general.type")?.filter(|kind| *kind != "model") {
         let what = format!("the file is of type {kind:.60?}, not a model");
         return Err(Error::new(Code::NotAModel, what).at("the metadata"));
@@ -187,21 +189,13 @@ fn import(
         // Everything but text works without it.
         Err(error) => problems.push(("tokenizer.json", error)),
     }
+    let width = m.index(&format!("{}.embedding_length", model.arch))?;
+    texts.extend(pooling::texts(m, &model.arch, width.unwrap_or(0))?);
     match generation(m) {
         Ok(json) => texts.push(("generation_config.json", json)),
         Err(error) => problems.push(("generation_config.json", error)),
     }
-    let mut tensors = Vec::new();
-    for (file, header) in headers.iter().enumerate() {
-        // What became a part of config.json is no tensor of the checkpoint.
-        let kept = header
-            .tensors
-            .iter()
-            .filter(|t| !FACTORS.contains(&&*t.name));
-        for tensor in kept {
-            tensors.extend(places(&model, tensor, (file, header.data_start), floats)?);
-        }
-    }
+    let tensors = tensors(headers, &model, floats)?;
     let file_type = m.index("general.file_type")?;
     let mix = MIXES
         .iter()
@@ -210,10 +204,29 @@ fn import(
         texts,
         problems,
         tensors,
-        metadata: m.iter().map(|(k, v)| (k.into(), shown(v))).collect(),
+        metadata: own.iter().map(|(k, v)| (k.into(), shown(v))).collect(),
         version: headers[0].version,
         mix: mix.map(|mix| mix.name),
     })
+}
+
+/// The checkpoint's tensors, in the order of files and bytes.
+fn tensors(headers: &[Header], model: &Model, floats: Option<Dtype>) -> Result<Vec<Place>> {
+    let all = headers
+        .iter()
+        .enumerate()
+        .flat_map(|(file, header)| header.tensors.iter().map(move |t| (file, header, t)));
+    let by_name: BTreeMap<&str, _> = all.clone().map(|found| (&*found.2.name, found)).collect();
+    let mut out = Vec::new();
+    // What became a part of config.json is no tensor of the checkpoint.
+    for (file, header, tensor) in all.filter(|(.., t)| !FACTORS.contains(&&*t.name)) {
+        match joined(model, tensor, |name| by_name.get(name).copied(), floats)? {
+            Joined::No => out.extend(places(model, tensor, (file, header.data_start), floats)?),
+            Joined::Elsewhere => {}
+            Joined::Here(place) => out.push(*place),
+        }
+    }
+    Ok(out)
 }
 
 /// Longest text of a value that is shown whole.

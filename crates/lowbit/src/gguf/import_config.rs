@@ -44,6 +44,7 @@ const KNOWN: &[(&str, &str, &str)] = &[
         r#"{"topk_method": "greedy"}"#,
     ),
     ("deepseek_v3", "DeepseekV3ForCausalLM", "{}"),
+    ("bert", "BertModel", r#"{"hidden_act": "gelu"}"#),
 ];
 
 const GELU: &str = r#"{"hidden_activation": "gelu_pytorch_tanh"}"#;
@@ -185,8 +186,14 @@ pub(super) fn config(
     }
     let tied = !names.contains("output.weight");
     config.insert("tie_word_embeddings".into(), json!(tied));
-    by_tensors(&mut config, model, names);
-    import_rope::set(&mut config, m, model, values)?;
+    if model.family.is_some_and(|f| f.encoder) {
+        if let Some(kinds) = m.index("tokenizer.ggml.token_type_count")? {
+            config.insert("type_vocab_size".into(), json!(kinds));
+        }
+    } else {
+        by_tensors(&mut config, model, names);
+        import_rope::set(&mut config, m, model, values)?;
+    }
     for word in ["bos", "eos"] {
         if let Some(id) = m.index(&format!("tokenizer.ggml.{word}_token_id"))? {
             config.insert(format!("{word}_token_id"), json!(id));

@@ -23,6 +23,11 @@ pub(super) fn own_keys(config: &mut Map<String, Json>, m: &Metadata, model: &Mod
     }
     for key in keys {
         // The other part of a sum is known now.
+        if key.kind == KeyKind::OneHead
+            && let Some(heads) = config.get("num_attention_heads").cloned()
+        {
+            config.insert(key.from.into(), heads);
+        }
         let name = format!("{}.{}", model.arch, key.name);
         let KeyKind::CountPlus(other) = key.kind else {
             continue;
@@ -59,7 +64,7 @@ fn own_value(key: &Key, m: &Metadata, model: &Model) -> Result<Option<Json>> {
             let null = value == Some(0) && NULL_FOR_ZERO.contains(&key.from);
             value.map(|v| if null { Json::Null } else { json!(v) })
         }
-        KeyKind::MaybeFloat => m.float(&name)?.map(|v| json!(short(v))),
+        KeyKind::MaybeFloat | KeyKind::Epsilon => m.float(&name)?.map(|v| json!(short(v))),
         KeyKind::MaybeFlag => m.bool(&name)?.map(|v| json!(v)),
         KeyKind::Windows => windows(m, &name, model.layers)?,
         // These are read where the rotary embedding is, or are no value of config.json.
@@ -67,6 +72,8 @@ fn own_value(key: &Key, m: &Metadata, model: &Model) -> Result<Option<Json>> {
         | KeyKind::HeadDim
         | KeyKind::RotaryDim
         | KeyKind::Sections
+        | KeyKind::OneHead
+        | KeyKind::Off
         | KeyKind::Always(_) => None,
     })
 }

@@ -26,6 +26,19 @@ pub struct Place {
     pub stored: u64,
     /// What is done to its rows before they are the checkpoint's; none when they already are.
     pub restore: Option<Restore>,
+    /// Where the rest of it lies, when it is made of two tensors.
+    pub second: Option<Second>,
+}
+
+/// The second tensor of a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Second {
+    /// Index of the file.
+    pub file: usize,
+    /// First byte in the file.
+    pub offset: u64,
+    /// How many bytes it has in the file.
+    pub stored: u64,
 }
 
 /// A name of the checkpoint.
@@ -50,15 +63,20 @@ fn source(model: &Model, family: &Family, name: &str) -> Result<Option<Named>> {
     };
     // Models with several towers have other names for the same modules.
     let arch = arch::find(model.model_type()).ok();
-    if let Some((from, _)) = OUTSIDE.iter().find(|(_, to)| *to == module) {
+    let mut outside = family.outside.iter().chain(OUTSIDE);
+    if let Some((from, _)) = outside.find(|(_, to)| *to == module) {
         let own = arch.map_or(*from, |arch| match *from {
             "model.embed_tokens" => arch.embed,
             "model.norm" => arch.norm,
-            _ => arch.head,
+            "lm_head" => arch.head,
+            other => other,
         });
         return Ok(Some(plain(own)));
     }
-    let blocks = arch.map_or("model.layers", |arch| arch.blocks);
+    let blocks = match arch {
+        Some(arch) if !family.encoder => arch.blocks,
+        _ => family.blocks,
+    };
     let inside = module.strip_prefix("blk.").and_then(|r| r.split_once('.'));
     let Some((layer, module)) = inside else {
         return Ok(None);
@@ -68,6 +86,12 @@ fn source(model: &Model, family: &Family, name: &str) -> Result<Option<Named>> {
     let mut rows = family.names.iter().chain(BLOCK);
     let found = rows.find(|(_, to)| *to == module);
     Ok(found.map(|(from, _)| plain(&format!("{blocks}.{layer}.{from}"))))
+}
+
+/// The name of a tensor that a family has one for.
+pub(super) fn name_of(model: &Model, family: &Family, name: &str) -> Result<String> {
+    let named = source(model, family, name)?;
+    Ok(named.map_or_else(|| name.into(), |n| n.name))
 }
 
 /// The tensors that a tensor of file `file` stands for: itself, or one per expert.
@@ -99,6 +123,7 @@ pub(super) fn places(
             offset: data + tensor.offset + offset,
             stored,
             restore,
+            second: None,
         })
     };
     let mut shape = tensor.shape.clone();

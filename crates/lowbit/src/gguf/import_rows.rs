@@ -1,5 +1,6 @@
 //! Rows of a GGUF tensor as the checkpoint had them: in its order, with its offset, as its floats.
 
+use super::latent::{self, Latent};
 use super::tensors::{Change, permute};
 use super::types::Type;
 use crate::error::{Code, Error, Result};
@@ -16,6 +17,8 @@ pub struct Restore {
     pub change: Change,
     /// Floats that rows are decoded to; none: they stay as they are stored.
     pub to: Option<Dtype>,
+    /// How these are the keys of a matrix whose values are in a tensor of this type.
+    pub joined: Option<(Latent, &'static Type)>,
 }
 
 impl Restore {
@@ -54,27 +57,64 @@ impl Restore {
             cols,
             change,
             to,
+            joined: None,
         };
         let idle = to.is_none() && change == Change::None;
         Ok((to.unwrap_or(own), (!idle).then_some(restore)))
     }
 
-    /// Bytes of a row in the file, and in the checkpoint.
-    pub fn row_bytes(&self) -> Result<(usize, usize)> {
+    /// The same for a matrix of two tensors, keys and values: of their floats where both have the
+    /// same, else F32.
+    pub(super) fn joined(
+        latent: Latent,
+        [keys, values]: [&'static Type; 2],
+        floats: Option<Dtype>,
+    ) -> Result<(Dtype, Self)> {
+        latent::head_bytes(latent, [keys, values])?;
+        let own = (keys == values && keys.block == 1).then(|| keys.dtype());
+        let to = own.or(floats).unwrap_or(Dtype::F32);
+        let restore = Self {
+            ty: keys,
+            cols: latent.keys,
+            change: Change::None,
+            to: Some(to),
+            joined: Some((latent, values)),
+        };
+        Ok((to, restore))
+    }
+
+    fn row_bytes(&self) -> Result<(usize, usize)> {
         let stored = self.ty.row_bytes(self.cols)?;
         Ok((
             stored,
             self.to.map_or(stored, |to| self.cols * to.bits() / 8),
         ))
     }
+
+    /// Bytes of what can only be restored together: in the file, in the file's second tensor, and
+    /// restored.
+    pub fn unit_bytes(&self) -> Result<(usize, usize, usize)> {
+        if let Some((latent, values)) = self.joined {
+            let [keys, values] = latent::head_bytes(latent, [self.ty, values])?;
+            let bits = self.to.unwrap_or(Dtype::F32).bits();
+            return Ok((keys, values, latent.rows() * latent.rank * bits / 8));
+        }
+        let ((stored, row), rows) = (self.row_bytes()?, self.change.granule());
+        Ok((rows * stored, 0, rows * row))
+    }
 }
 
-/// Restores some rows, as many as `stored` holds, in whole multiples of `change.granule()`.
+/// Restores some rows, as many as `stored` holds, in whole units; of two tensors, those of the
+/// second behind those of the first.
 ///
 /// Rows that are only put into another order keep their blocks bit for bit. `shape` when the bytes
 /// are no whole granules, `qparam` when the wanted floats cannot hold a value, else the codes of
 /// `decode`.
 pub fn rows(restore: &Restore, mut stored: Vec<u8>) -> Result<Vec<u8>> {
+    if let Some((latent, values)) = restore.joined {
+        let floats = latent::join(latent, [restore.ty, values], &stored)?;
+        return narrowed(restore.ty, restore.to.unwrap_or(Dtype::F32), &floats);
+    }
     let (row, _) = restore.row_bytes()?;
     if row == 0 || !stored.len().is_multiple_of(row) {
         let what = format!("{} bytes are no whole rows of {row}", stored.len());
@@ -96,9 +136,13 @@ pub fn rows(restore: &Restore, mut stored: Vec<u8>) -> Result<Vec<u8>> {
     for value in &mut values {
         *value -= offset;
     }
-    let bytes = bytes_from_f32(to, &values)?;
+    narrowed(restore.ty, to, &values)
+}
+
+fn narrowed(from: &Type, to: Dtype, values: &[f32]) -> Result<Vec<u8>> {
+    let bytes = bytes_from_f32(to, values)?;
     if to == Dtype::F16 && values.iter().any(|v| v.abs() > 65504.0) {
-        let what = format!("a value of {} does not fit F16", restore.ty.name);
+        let what = format!("a value of {} does not fit F16", from.name);
         return Err(Error::new(Code::Qparam, what));
     }
     Ok(bytes)

@@ -1,9 +1,9 @@
 //! Pre-tokenizers by the names that files have for them.
 //!
-//! The expressions are those of `vocabulary::SPLITS`; other names for what splits alike, and what
+//! The expressions are those of `vocabulary_splits::SPLITS`; other names for what splits alike, and what
 //! goes with a name beside the expression, are facts of llama.cpp's loader.
 
-use super::vocabulary::SPLITS;
+use super::vocabulary_splits::SPLITS;
 use crate::error::{Code, Error, Result};
 use serde_json::{Value as Json, json};
 

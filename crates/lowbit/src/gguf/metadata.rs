@@ -121,7 +121,9 @@ pub fn metadata(
     let own = |name: &str| format!("{}.{name}", family.arch);
     m.set_count(own("block_count"), sizes.layers)?;
     for (name, from, is_float) in KEYS {
-        if *is_float {
+        if *is_float && family.encoder {
+            // Layer norms have a key of their own.
+        } else if *is_float {
             let value = float(config, from[0])?.unwrap_or(1e-6);
             m.set(own(name), Value::F32(value));
         } else {
@@ -138,7 +140,12 @@ pub fn metadata(
             m.set(own(key.name), value);
         }
     }
-    rotary(&mut m, family, config)?;
+    if family.encoder {
+        let kinds = count(config, &["type_vocab_size"])?.unwrap_or(2);
+        m.set_count("tokenizer.ggml.token_type_count", kinds)?;
+    } else {
+        rotary(&mut m, family, config)?;
+    }
     m.set("general.file_type", Value::U32(mix.file_type));
     m.set("general.quantization_version", Value::U32(2));
     Ok(m)
@@ -159,6 +166,9 @@ fn value_of(key: &Key, config: &Json, sizes: &Sizes) -> Result<Option<Value>> {
             number(wanted(config, &[key.from])? + wanted(config, &[other])?)
         }
         KeyKind::Always(n) => Ok(Some(Value::U32(n))),
+        KeyKind::Off => Ok(Some(Value::Bool(false))),
+        KeyKind::Epsilon => Ok(Some(Value::F32(float(config, key.from)?.unwrap_or(1e-12)))),
+        KeyKind::OneHead => Ok(Some(Value::U32(1))),
         KeyKind::MaybeCount => count(config, &[key.from])?.map_or(Ok(None), number),
         KeyKind::MaybeFloat => Ok(float(config, key.from)?.map(Value::F32)),
         KeyKind::MaybeFlag => {

@@ -12,6 +12,7 @@ pub(super) const SPECIAL: &[(&str, &str)] = &[
     ("seperator_token_id", "sep"),
     ("padding_token_id", "pad"),
     ("mask_token_id", "mask"),
+    ("cls_token_id", "cls"),
 ];
 
 /// Ids of special tokens, whether they are added to prompts, and the chat template.
@@ -54,7 +55,10 @@ fn flags(m: &mut Metadata, tokens: &Vocabulary, files: &Files<'_>) {
                 .ok()
                 .flatten()?;
             let token = tokens.0.get(id as usize)?.as_ref()?;
-            Some(processor.contains(&format!("\"id\":{}", Json::from(token.text.clone()))))
+            let text = Json::from(token.text.clone());
+            // As a step of a template, or as one of the pair that BERT and RoBERTa have.
+            let forms = [format!("\"id\":{text}"), format!("[{text},")];
+            Some(forms.iter().any(|form| processor.contains(form)))
         };
         let value = flag.or_else(added).unwrap_or(false);
         m.set(format!("tokenizer.ggml.{key}"), Value::Bool(value));

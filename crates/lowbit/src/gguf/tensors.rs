@@ -1,6 +1,7 @@
 //! Names of a checkpoint's tensors in GGUF, and what happens to their values on the way.
 
 use super::family::Family;
+use super::latent::{Half, Latent};
 use crate::error::{Code, Error, Result};
 
 /// Modules outside the blocks.
@@ -90,6 +91,10 @@ pub enum Change {
     Permute(usize),
     /// This is added to every value.
     Add(f32),
+    /// One of the halves of a matrix is taken.
+    Half(Latent, Half),
+    /// So many rows of so many are left out at the start.
+    Skip(usize, usize),
 }
 
 /// A number in a name; `name` when it is not below `end`, so that no arithmetic with it can wrap.
@@ -112,7 +117,11 @@ pub fn target(
     layers: usize,
     experts: usize,
 ) -> Result<Option<Target>> {
-    if name.ends_with("rotary_emb.inv_freq") || (family.headless && name == "lm_head.weight") {
+    let own = name.strip_prefix(family.base).unwrap_or(name);
+    if name.ends_with("rotary_emb.inv_freq")
+        || (family.headless && name == "lm_head.weight")
+        || family.left.iter().any(|left| own.starts_with(left))
+    {
         return Ok(None);
     }
     let unknown = || {
@@ -123,15 +132,26 @@ pub fn target(
     // The one bias that checkpoints write with an underscore.
     let dotted = name.replace(".e_score_correction_bias", ".e_score_correction.bias");
     let (module, suffix) = dotted.rsplit_once('.').ok_or_else(unknown)?;
-    if suffix != "weight" && suffix != "bias" {
-        return Err(unknown());
-    }
-    if let Some((_, to)) = OUTSIDE.iter().find(|(from, _)| *from == module) {
+    let suffix = match suffix {
+        "weight" | "bias" => suffix,
+        // As layer norms were called once.
+        "gamma" if family.encoder => "weight",
+        "beta" if family.encoder => "bias",
+        _ => return Err(unknown()),
+    };
+    let whole = format!("{}{module}", family.base);
+    let bare = module.strip_prefix(family.base).unwrap_or(module);
+    let spellings = [module, bare, &*whole];
+    let mut outside = family.outside.iter().chain(OUTSIDE);
+    if let Some((_, to)) = outside.find(|(from, _)| spellings.contains(from)) {
         let name = format!("{to}.{suffix}");
         return Ok(Some(Target { name, expert: None }));
     }
-    let inside = module.strip_prefix("model.layers.").ok_or_else(unknown)?;
-    let (layer, module) = inside.split_once('.').ok_or_else(unknown)?;
+    let inside = spellings.iter().find_map(|module| {
+        let rest = module.strip_prefix(family.blocks)?;
+        rest.strip_prefix('.')?.split_once('.')
+    });
+    let (layer, module) = inside.ok_or_else(unknown)?;
     let layer = number(layer, layers, name)?;
     for (from, to) in family.names.iter().chain(BLOCK) {
         let expert = match from.split_once("{}") {
@@ -169,7 +189,17 @@ impl Change {
     pub fn granule(self) -> usize {
         match self {
             Change::Permute(height) => height,
+            Change::Half(latent, _) => latent.heads * latent.rows(),
+            Change::Skip(_, rows) => rows,
             Change::None | Change::Add(_) => 1,
+        }
+    }
+
+    /// Columns of the rows that are changed, where those of what becomes of them are others.
+    pub(super) fn cols(self) -> Option<usize> {
+        match self {
+            Change::Half(latent, _) => Some(latent.rank),
+            _ => None,
         }
     }
 
@@ -179,9 +209,20 @@ impl Change {
         self.run(values, cols, 1.0)
     }
 
-    /// Takes the change back.
-    pub fn undo(self, values: &mut Vec<f32>, cols: usize) -> Result<()> {
-        self.run(values, cols, -1.0)
+    /// Takes the change back: `out` gets the values as they were; of a matrix in halves it must
+    /// have all, and keeps those of the other half.
+    pub fn undo(self, mut values: Vec<f32>, cols: usize, out: &mut Vec<f32>) -> Result<()> {
+        if let Change::Half(latent, half) = self {
+            return latent.put(half, &values, out);
+        }
+        if let Change::Skip(rows, _) = self {
+            out.truncate(rows * cols);
+            out.extend(values);
+            return Ok(());
+        }
+        self.run(&mut values, cols, -1.0)?;
+        *out = values;
+        Ok(())
     }
 
     /// Applies the change to whole rows of blocks of `row_bytes` each; `unsupported` when it changes
@@ -190,7 +231,7 @@ impl Change {
         match self {
             Change::None => Ok(()),
             Change::Permute(height) => permute(blocks, height, row_bytes, false),
-            Change::Add(_) => Err(Error::new(
+            Change::Add(_) | Change::Half(..) | Change::Skip(..) => Err(Error::new(
                 Code::Unsupported,
                 "values change on the way to GGUF",
             )),
@@ -207,6 +248,18 @@ impl Change {
                 Ok(())
             }
             Change::Permute(height) => permute(values, height, cols, sign < 0.0),
+            Change::Half(latent, half) => {
+                *values = latent.cut(half, values)?;
+                Ok(())
+            }
+            Change::Skip(rows, all) if values.len() == all * cols => {
+                values.drain(..rows * cols);
+                Ok(())
+            }
+            Change::Skip(_, all) => {
+                let what = format!("{} values are no {all} rows of {cols}", values.len());
+                Err(Error::new(Code::Shape, what))
+            }
         }
     }
 }

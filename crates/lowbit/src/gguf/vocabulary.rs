@@ -6,6 +6,8 @@
 
 use super::special;
 use super::value::{Array, Metadata, Value};
+use super::vocabulary_pieces as pieces;
+use super::vocabulary_splits::pre_name;
 use crate::error::{Code, Error, Result};
 use serde_json::Value as Json;
 
@@ -37,27 +39,7 @@ pub struct Files<'a> {
     pub pre: Option<&'a str>,
 }
 
-/// Expressions that tokenizer.json splits with, and the names of what splits alike.
-pub(super) const SPLITS: &[(&str, &str)] = &[
-    (
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-        "qwen2",
-    ),
-    (
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-        "llama-bpe",
-    ),
-    (
-        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-        "tekken",
-    ),
-    (
-        r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-        "gpt-4o",
-    ),
-];
-
-fn bad(what: impl Into<String>) -> Error {
+pub(super) fn bad(what: impl Into<String>) -> Error {
     Error::new(Code::Tokenizer, what).at("tokenizer.json")
 }
 
@@ -65,15 +47,22 @@ fn bad(what: impl Into<String>) -> Error {
 #[derive(Clone)]
 pub(super) struct Token {
     pub(super) text: String,
-    kind: i32,
-    score: f32,
+    pub(super) kind: i32,
+    pub(super) score: f32,
+}
+
+impl Token {
+    pub(super) fn new(text: String, kind: i32) -> Self {
+        let score = NO_SCORE;
+        Self { text, kind, score }
+    }
 }
 
 /// Tokens by id.
 pub(super) struct Vocabulary(pub(super) Vec<Option<Token>>);
 
 impl Vocabulary {
-    fn put(&mut self, id: &Json, token: Token) -> Result<()> {
+    pub(super) fn put(&mut self, id: &Json, token: Token) -> Result<()> {
         let id = id.as_u64().filter(|id| *id < TOKENS_MAX as u64);
         let id = id.ok_or_else(|| bad(format!("token {:?} has no usable id", token.text)))?;
         let id = id as usize;
@@ -103,11 +92,42 @@ pub fn set(m: &mut Metadata, files: &Files<'_>, rows: usize) -> Result<()> {
     let model = tokenizer.get("model");
     let model = model.ok_or_else(|| bad("model is missing"))?;
     let kind = model.get("type").and_then(Json::as_str).unwrap_or("BPE");
-    let vocab = model.get("vocab").and_then(Json::as_object);
-    let (Some(vocab), "BPE") = (vocab, kind) else {
-        let what = format!("tokenizers of type {kind} have no GGUF form here");
-        return Err(Error::new(Code::Unsupported, what).at("tokenizer.json"));
+    let mut tokens = match kind {
+        "WordPiece" => pieces::words(m, tokenizer, model)?,
+        "Unigram" => pieces::scored(m, tokenizer, model)?,
+        "BPE" => merged(m, tokenizer, model, files.pre)?,
+        _ => {
+            let what = format!("tokenizers of type {kind} have no GGUF form here");
+            return Err(Error::new(Code::Unsupported, what).at("tokenizer.json"));
+        }
     };
+    if tokens.0.len() > rows {
+        let what = format!("{} tokens for an embedding of {rows} rows", tokens.0.len());
+        return Err(bad(what));
+    }
+    tokens.0.resize(rows, None);
+    special::set(m, &tokens, files);
+    if kind == "WordPiece" {
+        pieces::frame(m, tokenizer, model, &tokens);
+    }
+    if m.string("tokenizer.ggml.model")? != Some("gpt2") && kind != "WordPiece" {
+        let of = |t: &Option<Token>| t.as_ref().map_or(NO_SCORE, |t| t.score);
+        let scores = tokens.0.iter().map(of).collect();
+        m.set("tokenizer.ggml.scores", Value::Array(Array::F32(scores)));
+    }
+    put_tokens(m, tokens);
+    Ok(())
+}
+
+/// Tokens that merges make, of letters that stand for bytes or with a token for every byte.
+fn merged(
+    m: &mut Metadata,
+    tokenizer: &Json,
+    model: &Json,
+    pre: Option<&str>,
+) -> Result<Vocabulary> {
+    let vocab = model.get("vocab").and_then(Json::as_object);
+    let vocab = vocab.ok_or_else(|| bad("model.vocab is no object"))?;
     let bytes = model.get("byte_fallback").and_then(Json::as_bool) == Some(true);
     let merges = merges(model)?;
     let mut tokens = Vocabulary(Vec::new());
@@ -117,21 +137,11 @@ pub fn set(m: &mut Metadata, files: &Files<'_>, rows: usize) -> Result<()> {
             t if bytes && t.len() == 6 && t.starts_with("<0x") && t.ends_with('>') => BYTE,
             _ => NORMAL,
         };
-        let token = Token {
-            text: text.clone(),
-            kind,
-            score: NO_SCORE,
-        };
-        tokens.put(id, token)?;
+        tokens.put(id, Token::new(text.clone(), kind))?;
     }
     added(&mut tokens, tokenizer)?;
-    if tokens.0.len() > rows {
-        let what = format!("{} tokens for an embedding of {rows} rows", tokens.0.len());
-        return Err(bad(what));
-    }
-    tokens.0.resize(rows, None);
     m.set_string("tokenizer.ggml.model", if bytes { "llama" } else { "gpt2" });
-    let pre = match files.pre {
+    let pre = match pre {
         Some(pre) => pre,
         None if bytes => "default",
         None => pre_name(tokenizer)?,
@@ -139,19 +149,13 @@ pub fn set(m: &mut Metadata, files: &Files<'_>, rows: usize) -> Result<()> {
     m.set_string("tokenizer.ggml.pre", pre);
     if bytes {
         score(&mut tokens, &merges);
-        let of = |t: &Option<Token>| t.as_ref().map_or(NO_SCORE, |t| t.score);
-        let scores = tokens.0.iter().map(of);
-        m.set(
-            "tokenizer.ggml.scores",
-            Value::Array(Array::F32(scores.collect())),
-        );
+        let prefixed = Value::Bool(pieces::is_prefixed(tokenizer));
+        m.set("tokenizer.ggml.add_space_prefix", prefixed);
     } else {
         let joined = merges.iter().map(|(a, b)| format!("{a} {b}")).collect();
         m.set("tokenizer.ggml.merges", Value::Array(Array::String(joined)));
     }
-    special::set(m, &tokens, files);
-    put_tokens(m, tokens);
-    Ok(())
+    Ok(tokens)
 }
 
 /// The keys of a file without a tokenizer.
@@ -203,7 +207,7 @@ fn merges(model: &Json) -> Result<Vec<(String, String)>> {
 }
 
 /// Tokens that were added to the vocabulary or are special in it.
-fn added(tokens: &mut Vocabulary, tokenizer: &Json) -> Result<()> {
+pub(super) fn added(tokens: &mut Vocabulary, tokenizer: &Json) -> Result<()> {
     let list = tokenizer.get("added_tokens").and_then(Json::as_array);
     for token in list.into_iter().flatten() {
         let text = token.get("content").and_then(Json::as_str);
@@ -223,12 +227,7 @@ fn added(tokens: &mut Vocabulary, tokenizer: &Json) -> Result<()> {
         } else {
             text.to_string()
         };
-        let token = Token {
-            text,
-            kind,
-            score: NO_SCORE,
-        };
-        tokens.put(id, token)?;
+        tokens.put(id, Token::new(text, kind))?;
     }
     Ok(())
 }
@@ -256,45 +255,6 @@ fn score(tokens: &mut Vocabulary, merges: &[(String, String)]) {
         let whole = format!("{a}{b}");
         if let Some(token) = ids.get(&whole).and_then(|id| tokens.0[*id].as_mut()) {
             token.score = -(rank as f32);
-        }
-    }
-}
-
-/// The steps of a pre-tokenizer, one behind the other.
-fn steps(tokenizer: &Json) -> Vec<&Json> {
-    match tokenizer.get("pre_tokenizer") {
-        None | Some(Json::Null) => Vec::new(),
-        Some(step) => match step.get("pretokenizers").and_then(Json::as_array) {
-            Some(steps) => steps.iter().collect(),
-            None => vec![step],
-        },
-    }
-}
-
-fn pre_name(tokenizer: &Json) -> Result<&'static str> {
-    let steps = steps(tokenizer);
-    let is = |step: &Json, name: &str| step.get("type").and_then(Json::as_str) == Some(name);
-    let expression = |step: &Json| {
-        let found = step.get("pattern")?.get("Regex")?.as_str()?;
-        SPLITS
-            .iter()
-            .find(|(e, _)| *e == found)
-            .map(|(_, name)| *name)
-    };
-    if let Some(name) = steps.iter().find_map(|s| expression(s)) {
-        return Ok(name);
-    }
-    let splits = steps.iter().any(|s| is(s, "Split"));
-    let digits = steps.iter().any(|s| is(s, "Digits"));
-    let plain =
-        |s: &&Json| is(s, "ByteLevel") && s.get("use_regex").and_then(Json::as_bool) != Some(false);
-    match (splits, digits, steps.iter().any(plain)) {
-        (false, false, true) => Ok("gpt-2"),
-        (false, true, true) => Ok("smollm"),
-        _ => {
-            let what = "the pre-tokenizer has no name here";
-            let error = Error::new(Code::Unsupported, what).at("tokenizer.json");
-            Err(error.remedy("name it as llama.cpp does, with --tokenizer-pre"))
         }
     }
 }

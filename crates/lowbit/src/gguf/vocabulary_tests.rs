@@ -1,6 +1,7 @@
 //! Vocabularies by kind, and those that cannot be written.
 
 use super::export_tests::{files, tokenizer};
+use super::import_tokenizer::tokenizer as tokenizer_of;
 use super::value::Metadata;
 use super::vocabulary;
 use crate::error::{Code, Result};
@@ -65,7 +66,7 @@ fn vocabularies_that_cannot_be_written() {
     for (part, value, code) in [
         (
             "model",
-            json!({"type": "WordPiece", "vocab": {}}),
+            json!({"type": "WordLevel", "vocab": {}}),
             Code::Unsupported,
         ),
         (
@@ -83,10 +84,85 @@ fn vocabularies_that_cannot_be_written() {
             json!({"type": "BPE", "vocab": {"a": 0}, "merges": [["a"]]}),
             Code::Tokenizer,
         ),
+        (
+            "model",
+            json!({"type": "Unigram", "vocab": [["a"]]}),
+            Code::Tokenizer,
+        ),
         ("added_tokens", json!([{"id": 1}]), Code::Tokenizer),
     ] {
         let mut t = tokenizer();
         t[part] = value;
         assert_eq!(keys(&t, None, 6).unwrap_err().code, code);
     }
+}
+
+#[test]
+fn pieces_of_words_come_back() {
+    let vocab =
+        json!({"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "go": 4, "##ing": 5, "#": 6});
+    let special = |id: usize, text: &str| json!({"id": id, "content": text, "special": true});
+    let t = json!({
+        "added_tokens": [special(0, "[PAD]"), special(1, "[UNK]"), special(2, "[CLS]"), special(3, "[SEP]")],
+        "normalizer": {"type": "BertNormalizer", "lowercase": false, "strip_accents": null},
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]},
+        "model": {"type": "WordPiece", "unk_token": "[UNK]", "vocab": vocab},
+    });
+    let m = keys(&t, None, 8).unwrap();
+    let texts = m.strings("tokenizer.ggml.tokens").unwrap().unwrap();
+    assert_eq!(texts[3..], ["[SEP]", "▁go", "ing", "▁#", "[PAD7]"]);
+    let id = |key: &str| m.index(&format!("tokenizer.ggml.{key}_token_id")).unwrap();
+    assert_eq!(
+        ["bos", "seperator", "unknown"].map(id),
+        [Some(2), Some(3), Some(1)]
+    );
+    let (back, settings) = tokenizer_of(&m).unwrap().unwrap();
+    assert_eq!(back["model"]["vocab"], vocab);
+    assert_eq!(back["model"]["unk_token"], "[UNK]");
+    assert_eq!(back["normalizer"]["lowercase"], false);
+    let pair = back["post_processor"]["pair"].as_array().unwrap();
+    assert_eq!(
+        (pair.len(), &pair[4]["SpecialToken"]),
+        (5, &json!({"id": "[SEP]", "type_id": 1}))
+    );
+    assert_eq!(settings["cls_token"], "[CLS]");
+}
+
+#[test]
+fn pieces_with_probabilities_come_back() {
+    let vocab = json!([
+        ["<s>", 0.0],
+        ["</s>", 0.0],
+        ["<unk>", 0.0],
+        ["▁", -2.5],
+        ["ab", -3.125]
+    ]);
+    let special = |id: usize, text: &str| json!({"id": id, "content": text, "special": true});
+    let t = json!({
+        "added_tokens": [special(0, "<s>"), special(1, "</s>"), special(2, "<unk>")],
+        "normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAEC/w=="},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"},
+            {"type": "Metaspace", "replacement": "▁", "add_prefix_space": true}]},
+        "post_processor": {"type": "RobertaProcessing", "sep": ["</s>", 1], "cls": ["<s>", 0]},
+        "model": {"type": "Unigram", "unk_id": 2, "vocab": vocab},
+    });
+    let named = json!({"bos_token": "<s>", "eos_token": "</s>"});
+    let m = keys(&t, Some(&named), 5).unwrap();
+    assert_eq!(m.string("tokenizer.ggml.model").unwrap(), Some("t5"));
+    let kinds = m.integers("tokenizer.ggml.token_type").unwrap().unwrap();
+    assert_eq!(kinds, [3, 3, 2, 1, 1]);
+    let (back, _) = tokenizer_of(&m).unwrap().unwrap();
+    assert_eq!(
+        (&back["model"]["vocab"], &back["model"]["unk_id"]),
+        (&vocab, &json!(2))
+    );
+    assert_eq!(back["normalizer"], t["normalizer"]);
+    assert_eq!(
+        back["pre_tokenizer"]["pretokenizers"][0]["type"],
+        "WhitespaceSplit"
+    );
+    let single = back["post_processor"]["single"].as_array().unwrap();
+    assert_eq!(single[2]["SpecialToken"]["id"], "</s>");
+    assert_eq!(back["post_processor"]["pair"].as_array().unwrap().len(), 6);
 }

@@ -270,11 +270,12 @@ pub(super) fn refuse_headless(
     Err(Error::new(Code::Unsupported, what).remedy(format!("leave {step} out")))
 }
 
-/// What needs to see the inputs of linears, if anything does.
+/// What needs to see the inputs of linears, if anything does; `observer` where ranges are found by
+/// what calibration saw.
 pub(super) fn needs_calibration(
     layers: &[Layer],
     changes: &Changes,
-    observer: Observer,
+    observer: Option<Observer>,
 ) -> Option<String> {
     let method = layers.iter().find(|l| l.method.needs_calibration);
     let ranges = |l: &&Layer| l.scheme.activations.is_some_and(|a| !a.dynamic);
@@ -282,5 +283,5 @@ pub(super) fn needs_calibration(
     (method.map(|l| l.method.name.to_string()))
         .or_else(|| changes.needs_calibration().map(Into::into))
         .or_else(|| fixed.map(|l| l.scheme.to_string()))
-        .or_else(|| (observer == Observer::ImatrixMse).then(|| "observer imatrix-mse".into()))
+        .or_else(|| (observer == Some(Observer::ImatrixMse)).then(|| "observer imatrix-mse".into()))
 }

@@ -33,7 +33,7 @@ impl Identity {
                 &format!("{:?}", request.max_shard_bytes),
             ),
         ];
-        for (name, value) in request.options.effective().fields() {
+        for (name, value) in request.effective().fields() {
             let text = value.as_str().map_or_else(|| value.to_string(), Into::into);
             fields.push(field(&format!("option {name}"), &text));
         }
@@ -47,6 +47,10 @@ impl Identity {
         if let Some(set) = calibration {
             fields.push(field("option samples", &set.samples.to_string()));
             fields.push(field("option length", &set.length.to_string()));
+        }
+        if let Some(imatrix) = &request.imatrix {
+            let hash = hex(Sha256::new_with_prefix(&imatrix.base64));
+            fields.push(field("importance matrix", &hash));
         }
         for (file, identity) in &request.identities {
             fields.push(field(&format!("source file {file:?}"), identity));

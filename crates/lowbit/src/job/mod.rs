@@ -22,6 +22,7 @@ mod embed;
 pub mod files;
 mod finite;
 pub mod identity;
+mod important;
 mod inputs;
 mod joint;
 pub(crate) mod journal;
@@ -31,6 +32,7 @@ mod outputs;
 pub(crate) mod pace;
 mod passes;
 pub mod plan;
+mod plan_parts;
 pub mod recipe;
 pub mod report;
 pub mod request;
@@ -114,7 +116,8 @@ impl Job {
         tokens: Vec<u32>,
         accelerator: Option<Arc<dyn Accelerator>>,
     ) -> Result<Self> {
-        let mut plan = Plan::on(request, accelerator.as_deref().map(|a| a.adapter()))?;
+        let adapter = accelerator.as_deref().map(Accelerator::adapter);
+        let mut plan = Plan::on(request, adapter)?;
         warn::check_tokens(&plan, &tokens)?;
         plan.identity = plan.identity.with_tokens(&tokens);
         plan.warnings.extend(warn::of_tokens(&plan, &tokens)?);

@@ -112,7 +112,7 @@ impl NearestBlock {
             values: &values,
             rows: values.len() / layer.linear.cols,
             cols: layer.linear.cols,
-            importance: None,
+            importance: world.plan.importance_of(layer).map(|i| &**i),
         };
         let place = |e: Error| e.at(format!("layer {:?}", layer.linear.module));
         let largest = self.joint.of_layer(layer);

@@ -9,7 +9,9 @@ use super::choose;
 use super::files::{Files, Place};
 use super::finite::Nonfinite;
 use super::identity::Identity;
+use super::important::{self, Important};
 use super::outputs::{self, Outputs};
+use super::plan_parts::{by_name, instruction_set, rotation_of};
 use super::request::{Calibration, Options, Request};
 use super::rest::Rotated;
 use super::size::{self, Sizes};
@@ -17,7 +19,6 @@ use super::subject::{self, Subject};
 use super::survey::Budget;
 use super::warn;
 use crate::container::safetensors::Planned;
-use crate::cpu::Isa;
 use crate::error::{Code, Error, Result};
 use crate::kv_cache::{self, KvCache};
 use crate::layout::{self, Layout};
@@ -31,6 +32,7 @@ use crate::round::{self, Kind, Method, RoundOptions};
 use crate::transform::Rotation;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// Data per file unless the request says otherwise, as transformers does.
 pub(crate) const SHARD_BYTES: u64 = 5_000_000_000;
@@ -83,6 +85,7 @@ pub struct Plan {
     /// Tensors that the model uses: these must be finite.
     pub(super) used: BTreeSet<String>,
     pub(super) changes: Changes,
+    pub(super) important: Important,
     pub(super) rotation: Option<Rotation>,
     pub(super) nonfinite: Nonfinite,
     pub(super) strict: bool,
@@ -105,7 +108,7 @@ impl Plan {
         choose::refuse_quantized(&request.config)?;
         let Subject { model, head, used } = Subject::of(&source)?;
         let by_name = by_name(&source.tensors)?;
-        let effective = request.options.effective();
+        let effective = request.effective();
         let round_options = choose::round_options(&effective)?;
         let kv_cache = cache::chosen(&effective, &model)?;
         let (layers, ignored) = choose::layers(&model, &effective, &by_name)?;
@@ -113,7 +116,8 @@ impl Plan {
         let mut changes = Changes::new(&effective, &modules)?;
         let budget = Budget::new(&effective, &layers)?;
         choose::refuse_headless((&model, head), &changes, budget.is_some())?;
-        let mut needed_by = choose::needs_calibration(&layers, &changes, round_options.observer);
+        let seen = (&changes, round_options.observer);
+        let (important, mut needed_by) = important::read(request, &model, &layers, seen)?;
         if let Some(budget) = &budget {
             choose::check_candidates(&layers, &effective, |l| budget.schemes(l))?;
             // Schemes are compared on the model as it is.
@@ -127,10 +131,11 @@ impl Plan {
         let isa = instruction_set(request, calibration.is_some() || changes.widen())?;
         // Nothing else runs there.
         let device = adapter.filter(|_| calibration.is_some()).cloned();
-        let rotation = (changes.rotate.as_ref()).map(|r| Rotation::new(&model, r, effective.seed));
+        let rotation = rotation_of(&changes, &model, effective.seed)?;
         let outputs = Outputs::new(&model, &source.tensors, &layers, &changes, head);
         let plan = Self {
             identity: Identity::new(request, isa, device.as_ref(), calibration),
+            important,
             device,
             options: round_options,
             files: Files::default(),
@@ -157,7 +162,7 @@ impl Plan {
             ignored,
             calibration,
             changes,
-            rotation: rotation.transpose()?,
+            rotation,
             effective,
         };
         plan.complete(request, adapter)
@@ -184,6 +189,11 @@ impl Plan {
             scale_dtype: layer.scale_dtype,
             ..self.options
         }
+    }
+
+    /// E[x²] of the inputs of a layer as a file says it, `[cols]`; none without a file.
+    pub(super) fn importance_of(&self, layer: &Layer) -> Option<&Arc<[f32]>> {
+        self.important.get(&layer.linear.weight)
     }
 
     /// How one layer is pruned before it is rounded, if it is.
@@ -280,21 +290,4 @@ impl Plan {
         }
         config
     }
-}
-
-/// The instruction set, if bytes depend on it: data-free rounding alone gives the same on every host.
-fn instruction_set(request: &Request, counts: bool) -> Result<Option<Isa>> {
-    let isa = request.isa.as_deref();
-    let isa = isa.map_or(Ok(Isa::detect()), Isa::parse)?;
-    Ok(counts.then_some(isa))
-}
-
-/// Every tensor by its name; `duplicate-key` when one is listed twice.
-fn by_name(tensors: &[TensorInfo]) -> Result<BTreeMap<String, TensorInfo>> {
-    let named = tensors.iter().map(|t| (t.name.clone(), t.clone()));
-    let by_name: BTreeMap<_, _> = named.collect();
-    if by_name.len() != tensors.len() {
-        return Err(Error::new(Code::DuplicateKey, "a tensor is listed twice"));
-    }
-    Ok(by_name)
 }

@@ -2,6 +2,7 @@
 
 use super::recipe::{LayerRule, Prune, Transform};
 use crate::error::{Code, Error, Result};
+use crate::gguf::imatrix::ImatrixFile;
 use crate::layout::{LAYOUTS, Layout};
 use crate::model::load::{Source, TensorInfo};
 use crate::scheme::Scheme;
@@ -24,6 +25,9 @@ pub struct Request {
     /// The size of the calibration set; its tokens come apart.
     #[serde(default)]
     pub calibration: Option<Calibration>,
+    /// Importance of inputs, which scales are searched with instead of looking at a text.
+    #[serde(default)]
+    pub imatrix: Option<ImatrixFile>,
     /// Lines of the journal of an unfinished run, in order.
     #[serde(default)]
     pub journal: Vec<String>,

@@ -124,7 +124,11 @@ impl Running {
             rounding
         } else {
             let extra = Extra {
-                importance: seen.importance.clone(),
+                importance: world
+                    .plan
+                    .importance_of(layer)
+                    .cloned()
+                    .or_else(|| seen.importance.clone()),
                 mask: self.mask.clone(),
             };
             let options = world.plan.round_options(layer);
@@ -156,7 +160,8 @@ impl Running {
             values: &values,
             rows: layer.linear.rows,
             cols: layer.linear.cols,
-            importance: seen.importance.as_deref(),
+            importance: (world.plan.importance_of(layer).map(|i| &**i))
+                .or(seen.importance.as_deref()),
         };
         let mut matrix = round_plain(world, layer, method, weights, self.largest)?;
         if let (true, Values::Integer(m)) = (world.plan.is_by_index(layer), &mut matrix.values) {

@@ -4,6 +4,7 @@ use super::Polled;
 use super::parse::parse;
 use crate::error::{Code, Error, Result};
 use crate::gguf::import::{self, File, Import, Place, Step};
+use crate::gguf::latent::Latent;
 use crate::gguf::tensors::Change;
 use crate::gguf::{Restore, Type};
 use crate::tensor::{Dtype, checked_bytes};
@@ -42,6 +43,19 @@ struct Restoring {
     add: Option<f32>,
     #[serde(default)]
     to: Option<String>,
+    #[serde(default)]
+    joined: Option<Joining>,
+}
+
+/// Keys that are made one matrix with values of another tensor.
+#[derive(Debug, Deserialize)]
+struct Joining {
+    #[serde(rename = "type")]
+    ty: String,
+    heads: usize,
+    keys: usize,
+    values: usize,
+    rank: usize,
 }
 
 /// Opens a model as far as what came goes: JSON with a `kind`, and the texts of `done` as data.
@@ -113,19 +127,26 @@ fn done(import: &Import) -> Result<Value> {
 
 fn tensor(place: &Place) -> Result<Value> {
     let restore = place.restore.map(|restore| -> Result<Value> {
-        let (stored, row) = restore.row_bytes()?;
+        let (stored, second, unit) = restore.unit_bytes()?;
         let mut request = json!({"type": restore.ty.name, "cols": restore.cols});
         match restore.change {
-            Change::None => {}
+            Change::None | Change::Half(..) | Change::Skip(..) => {}
             Change::Permute(height) => request["permute"] = json!(height),
             Change::Add(offset) => request["add"] = json!(offset),
         }
         if let Some(to) = restore.to {
             request["to"] = json!(to.name());
         }
+        if let Some((latent, values)) = restore.joined {
+            let [keys, rows] = [latent.keys, latent.values];
+            request["joined"] = json!({"type": values.name, "heads": latent.heads,
+                "keys": keys, "values": rows, "rank": latent.rank});
+        }
+        let other = place
+            .second
+            .map(|other| json!({"file": other.file, "offset": other.offset, "stored": second}));
         Ok(json!({
-            "request": request.to_string(), "granule": restore.change.granule(),
-            "stored": stored, "row": row,
+            "request": request.to_string(), "stored": stored, "unit": unit, "second": other,
         }))
     });
     Ok(json!({
@@ -143,11 +164,21 @@ pub(super) fn rows(request: &str, stored: Vec<u8>) -> Result<Vec<u8>> {
         (None, Some(offset)) => Change::Add(offset),
         (None, None) => Change::None,
     };
+    let joined = restoring.joined.map(|j| -> Result<_> {
+        let latent = Latent {
+            heads: j.heads,
+            keys: j.keys,
+            values: j.values,
+            rank: j.rank,
+        };
+        Ok((latent, Type::by_name(&j.ty)?))
+    });
     let restore = Restore {
         ty: Type::by_name(&restoring.ty)?,
         cols: restoring.cols,
         change,
         to: restoring.to.as_deref().map(Dtype::parse).transpose()?,
+        joined: joined.transpose()?,
     };
     crate::gguf::rows(&restore, stored)
 }

@@ -66,7 +66,7 @@ pub(super) fn plan(host: Host, gpus: &Gpus, text: &str) -> Result<String> {
         convert::Plan::new(&conversion(&value)?)?.to_json()?
     } else {
         let accelerator = accelerator(host, gpus, &mut value)?;
-        let adapter = accelerator.as_deref().map(|a| a.adapter());
+        let adapter = accelerator.as_deref().map(Accelerator::adapter);
         Plan::on(&quantization(value)?, adapter)?.to_json()
     };
     Ok(plan.to_string())
@@ -158,5 +158,29 @@ fn json_of(ask: Ask) -> (Value, Option<Vec<u8>>) {
             let report = serde_json::from_str(&report).unwrap_or(Value::String(report));
             plain(json!({"kind": "done", "report": report}))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_is_not_there_is_refused_before_anything_is_read() {
+        let host = Host {
+            threads: 1,
+            gpu: false,
+        };
+        let code = |device: Value| {
+            let request = json!({ "device": device, "config": {}, "tensors": [] });
+            let refused = plan(host, &Gpus::default(), &request.to_string());
+            refused.unwrap_err().code
+        };
+        assert_eq!(code("gpu".into()), Code::NoDevice);
+        assert_eq!(code("tpu".into()), Code::Option);
+        assert_eq!(code(1.into()), Code::Option);
+        // The CPU's plan goes on to the config, which says nothing.
+        assert_eq!(code("auto".into()), code("cpu".into()));
+        assert!(![Code::NoDevice, Code::Option].contains(&code("cpu".into())));
     }
 }

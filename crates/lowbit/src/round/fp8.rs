@@ -3,7 +3,6 @@
 //!
 //! As for integers, equal weights c ≠ 0 get s = |c| and come back exactly.
 
-use super::observer::epsilon;
 use super::rows::{all_finite, bad};
 use super::{RoundOptions, Weights};
 use crate::cpu::Cpu;
@@ -86,7 +85,7 @@ fn scale_of((min, max): (f32, f32), dtype: Dtype) -> f32 {
         max.max(-min) / E4M3_MAX
     };
     match round_to(dtype, scale) {
-        0.0 => epsilon(dtype),
+        0.0 => dtype.epsilon(),
         stored => stored,
     }
 }

@@ -184,3 +184,40 @@ impl Hessian {
         2.0 / self.tokens.max(1) as f64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::testing::random;
+    use crate::tensor::{Dtype, bytes_from_f32};
+
+    #[test]
+    fn sums_that_were_made_elsewhere_are_as_good() {
+        let (n, tokens) = (70, 33);
+        let x = random(1, n * tokens, 1.0);
+        let cpu = Cpu::single();
+        let mut own = Hessian::new(n);
+        own.add(&cpu, &x);
+        own.finish(&cpu);
+        let mut tile = vec![0.0; n * n];
+        gram(&cpu, &x, n, &mut tile);
+        let mut other = Hessian::new(n);
+        other.count(tokens);
+        // In two parts whose rows lie differently far apart.
+        for (rows, stride) in [(0..32, 40), (32..n, 72)] {
+            let mut part = vec![f32::NAN; rows.len() * stride];
+            for (i, row) in rows.clone().zip(part.chunks_mut(stride)) {
+                row[..=i].copy_from_slice(&tile[i * n..=i * n + i]);
+            }
+            let bytes = bytes_from_f32(Dtype::F32, &part).unwrap();
+            other.add_sums(&cpu, rows.start, stride, &bytes);
+        }
+        other.finish(&cpu);
+        assert_eq!(other.tokens(), own.tokens());
+        for i in 0..n {
+            for j in 0..n {
+                assert_eq!(other.entry(i, j).to_bits(), own.entry(i, j).to_bits());
+            }
+        }
+    }
+}

@@ -185,7 +185,7 @@ impl Grid {
             (scale, if zero.is_nan() { 0.0 } else { to_even(zero) })
         };
         let scale = match round_to(self.scale_dtype, scale) {
-            0.0 => epsilon(self.scale_dtype),
+            0.0 => self.scale_dtype.epsilon(),
             stored => stored,
         };
         Params { scale, zero }
@@ -217,15 +217,6 @@ const ROUND: f32 = 12_582_912.0;
 #[inline(always)]
 fn to_even(x: f32) -> f32 {
     (x + ROUND) - ROUND
-}
-
-/// What compressed-tensors stores instead of a scale of 0.
-pub(super) fn epsilon(dtype: Dtype) -> f32 {
-    match dtype {
-        Dtype::BF16 => 1.0 / 128.0,
-        Dtype::F16 => 1.0 / 1024.0,
-        _ => f32::EPSILON,
-    }
 }
 
 /// Smallest and largest value; both 0 for an empty group.

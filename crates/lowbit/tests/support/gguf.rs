@@ -7,7 +7,9 @@ use lowbit::gguf::import::{File, Import, Step, open};
 use lowbit::gguf::split::split;
 use lowbit::gguf::vocabulary::Files;
 use lowbit::gguf::write::{Planned, layout_file};
-use lowbit::gguf::{Mix, Overrides, Restore, rows};
+use lowbit::gguf::{
+    Limits, Metadata, Mix, Overrides, Parsed, Restore, Value as Field, parse, rows,
+};
 use lowbit::model::load;
 use lowbit::tensor::{Dtype, Tensor};
 use serde_json::{Value, json};
@@ -22,8 +24,8 @@ pub(crate) fn stand_in(count: u64) -> Value {
     })
 }
 
-/// The model's files, each of at most `most` bytes of tensors.
-pub(crate) fn files(checkpoint: &Checkpoint, mix: &str, most: u64) -> Vec<(String, Vec<u8>)> {
+/// What the file of a model will hold.
+pub(crate) fn plan_of(checkpoint: &Checkpoint, mix: &str) -> lowbit::Result<Plan> {
     let model = &checkpoint.source.config;
     let tokenizer = stand_in(model["vocab_size"].as_u64().expect("a vocabulary"));
     let source = |t: &load::TensorInfo| Source {
@@ -32,7 +34,7 @@ pub(crate) fn files(checkpoint: &Checkpoint, mix: &str, most: u64) -> Vec<(Strin
         shape: t.shape.clone(),
     };
     let sources: Vec<_> = checkpoint.source.tensors.iter().map(source).collect();
-    let plan = plan(&Request {
+    plan(&Request {
         name: "test",
         tensors: &sources,
         files: Files {
@@ -43,10 +45,15 @@ pub(crate) fn files(checkpoint: &Checkpoint, mix: &str, most: u64) -> Vec<(Strin
             pre: None,
         },
         mix: Mix::by_name(mix).expect("a mix"),
+        pooling: &[],
         overrides: &Overrides::default(),
         imatrix: None,
     })
-    .expect("a plan");
+}
+
+/// The model's files, each of at most `most` bytes of tensors.
+pub(crate) fn files(checkpoint: &Checkpoint, mix: &str, most: u64) -> Vec<(String, Vec<u8>)> {
+    let plan = plan_of(checkpoint, mix).expect("a plan");
     let planned: Vec<Planned> = plan.outputs.iter().map(|o| o.planned.clone()).collect();
     let parts = split("m", &plan.metadata, &planned, most).expect("parts");
     let part = |part: lowbit::gguf::split::Part| {
@@ -115,8 +122,14 @@ pub(crate) fn import(
 /// The checkpoint that files are opened as.
 pub(crate) fn checkpoint(files: &[(String, Vec<u8>)], import: &Import) -> Checkpoint {
     let tensor = |place: &lowbit::gguf::import::Place| {
-        let stored = &files[place.file].1[place.offset as usize..][..place.stored as usize];
-        let restored = |restore: &Restore| rows(restore, stored.to_vec()).expect("rows");
+        let part = |file: usize, offset: u64, stored: u64| {
+            &files[file].1[offset as usize..][..stored as usize]
+        };
+        let mut stored = part(place.file, place.offset, place.stored).to_vec();
+        if let Some(second) = place.second {
+            stored.extend(part(second.file, second.offset, second.stored));
+        }
+        let restored = |restore: &Restore| rows(restore, stored.clone()).expect("rows");
         let tensor = Tensor {
             name: place.name.clone(),
             dtype: place.dtype,
@@ -124,7 +137,7 @@ pub(crate) fn checkpoint(files: &[(String, Vec<u8>)], import: &Import) -> Checkp
             bytes: place
                 .restore
                 .as_ref()
-                .map_or_else(|| stored.to_vec(), restored),
+                .map_or_else(|| stored.clone(), restored),
         };
         (place.name.clone(), tensor)
     };
@@ -138,4 +151,59 @@ pub(crate) fn checkpoint(files: &[(String, Vec<u8>)], import: &Import) -> Checkp
     };
     checkpoint.list();
     checkpoint
+}
+
+/// A file as converters wrote it before llama.cpp took keys and values apart.
+pub(crate) fn older(files: &[(String, Vec<u8>)], original: &Checkpoint) -> Vec<(String, Vec<u8>)> {
+    let bytes = &files[0].1;
+    let Ok(Parsed::Header(header)) = parse(bytes, bytes.len() as u64, &Limits::default()) else {
+        panic!("a header");
+    };
+    let mut keys = Metadata::new();
+    for (key, value) in header.metadata.iter() {
+        let own = |name: &str| {
+            header
+                .metadata
+                .get(&format!("deepseek2.attention.{name}_mla"))
+        };
+        let value = match key.strip_prefix("deepseek2.attention.") {
+            Some(name) if name.ends_with("_mla") => continue,
+            Some("head_count_kv") => &Field::U32(3),
+            Some(name) => own(name).unwrap_or(value),
+            None => value,
+        };
+        keys.set(key, value.clone());
+    }
+    let (mut planned, mut data) = (Vec::new(), Vec::new());
+    for tensor in &header.tensors {
+        let stored =
+            &bytes[(header.data_start + tensor.offset) as usize..][..tensor.bytes as usize];
+        let mut plan = Planned {
+            name: tensor.name.clone(),
+            ty: tensor.ty,
+            shape: tensor.shape.clone(),
+        };
+        let layer = tensor.name.strip_suffix(".attn_k_b.weight");
+        match layer.and_then(|l| l.strip_prefix("blk.")) {
+            _ if tensor.name.ends_with("attn_v_b.weight") => continue,
+            Some(layer) => {
+                let name = format!("model.layers.{layer}.self_attn.kv_b_proj.weight");
+                let matrix = &original.tensors[&name];
+                plan.name = tensor.name.replace("k_b", "kv_b");
+                plan.shape.clone_from(&matrix.shape);
+                let floats = matrix.view().and_then(|t| t.to_f32()).expect("floats");
+                data.push(floats.iter().flat_map(|v| v.to_le_bytes()).collect());
+            }
+            None => data.push(stored.to_vec()),
+        }
+        planned.push(plan);
+    }
+    let layout = layout_file(&keys, &planned).expect("a layout");
+    let mut out = layout.head;
+    for (offset, bytes) in layout.offsets.iter().zip(data) {
+        out.resize(*offset as usize, 0);
+        out.extend::<Vec<u8>>(bytes);
+    }
+    out.resize(layout.file_bytes as usize, 0);
+    vec![(files[0].0.clone(), out)]
 }

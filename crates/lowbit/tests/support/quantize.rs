@@ -25,6 +25,7 @@ pub(crate) fn request(source: &Checkpoint, options: Options) -> Request {
             samples: 128,
             length: 512,
         }),
+        imatrix: None,
         journal: Vec::new(),
         isa: None,
         threads: None,

@@ -2,12 +2,10 @@
 //! types by name.
 
 use crate::error::{Code, Error, Result, nearest};
-use crate::gguf::imatrix::Imatrix;
+use crate::gguf::imatrix::{Imatrix, ImatrixFile};
 use crate::gguf::types::{TYPES, Type};
 use crate::gguf::{Mix, Overrides};
 use crate::job::identity::hex;
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use regex_lite::Regex;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -29,6 +27,8 @@ pub struct Extras {
     pub template: Option<String>,
     /// Name of the pre-tokenizer, where it cannot be told from tokenizer.json.
     pub tokenizer_pre: Option<String>,
+    /// How an encoder's states become vectors, by the names of sentence-transformers.
+    pub pooling: Vec<String>,
     /// Types of tensors by pattern, the first that matches: `("ffn_down", "Q6_K")`.
     pub tensor_types: Vec<(String, String)>,
     /// Type of the head.
@@ -39,15 +39,6 @@ pub struct Extras {
     pub pure: bool,
     /// The importance matrix.
     pub imatrix: Option<ImatrixFile>,
-}
-
-/// An importance matrix as the facade read it.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct ImatrixFile {
-    /// Its name, for the file's metadata.
-    pub file: String,
-    /// Its bytes in base64.
-    pub base64: String,
 }
 
 impl Extras {
@@ -71,11 +62,7 @@ impl Extras {
         let Some(file) = &self.imatrix else {
             return Ok(None);
         };
-        let bytes = STANDARD.decode(&file.base64).map_err(|e| {
-            Error::new(Code::Imatrix, format!("the bytes are not base64: {e}")).at(&file.file)
-        })?;
-        let parsed = Imatrix::parse(&bytes).map_err(|e| e.at(&file.file))?;
-        Ok(Some((parsed, file.file.as_str())))
+        Ok(Some((file.parse()?, file.file.as_str())))
     }
 
     /// Types by name; `option` names what is not a pattern or not a type.

@@ -37,9 +37,10 @@ impl Encode {
     fn rows(&mut self, rows: &Tensor, cpu: &Cpu) -> Result<Vec<u8>> {
         let output = &self.part.output;
         let view = rows.view()?;
-        let blocks = output.encode(self.part.source, &view, cpu)?;
+        let values = output.values_of(self.part.source, &view)?;
+        let blocks = output.encode_values_of(self.part.source, &values, cpu)?;
         if self.part.planned.is_some() {
-            let (values, back) = (view.to_f32()?, output.decode(&blocks)?);
+            let back = output.decode_values(&blocks)?;
             for (v, b) in values.iter().zip(&back) {
                 let (v, d) = (f64::from(*v), f64::from(v - b));
                 self.error.0 += d * d;
@@ -92,8 +93,13 @@ impl Making for Encode {
     }
 
     fn finish(self: Box<Self>, _cpu: &Cpu) -> Result<(Vec<Piece>, Option<ModuleReport>)> {
+        let pad = Piece {
+            tensor: self.part.output.planned.name.clone(),
+            bytes: vec![0; self.part.pad],
+        };
+        let pieces = Vec::from_iter((self.part.pad > 0).then_some(pad));
         let Some(planned) = &self.part.planned else {
-            return Ok((Vec::new(), None));
+            return Ok((pieces, None));
         };
         let (error, weight) = self.error;
         let relative = (error / weight.max(f64::MIN_POSITIVE)).sqrt();
@@ -107,6 +113,6 @@ impl Making for Encode {
         };
         work::check_exact(self.exact, &planned.name, how, &why)?;
         let report = ModuleReport::of(planned, how, &why, relative);
-        Ok((Vec::new(), Some(report)))
+        Ok((pieces, Some(report)))
     }
 }

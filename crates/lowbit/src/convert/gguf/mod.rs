@@ -8,7 +8,8 @@ mod make;
 #[cfg(test)]
 mod tests;
 
-pub use extras::{Extras, ImatrixFile};
+pub use crate::gguf::imatrix::ImatrixFile;
+pub use extras::Extras;
 
 use super::request::Request;
 use super::source::{Logical, Quantized, Source};
@@ -40,6 +41,8 @@ struct Part {
     source: usize,
     /// What is reported of it; nothing for vectors.
     planned: Option<Planned>,
+    /// Zeros behind the last tensor of a file.
+    pad: usize,
 }
 
 #[derive(Debug)]
@@ -62,15 +65,21 @@ pub(super) fn make(request: &Request, source: &Source) -> Result<Box<dyn Target>
     let plan = export_plan(request, extras, source, imatrix.as_ref())?;
     let planned: Vec<_> = plan.outputs.iter().map(|o| o.planned.clone()).collect();
     let most = request.max_shard_bytes.unwrap_or(u64::MAX);
-    let (mut list, mut places) = (Vec::new(), BTreeMap::new());
+    let (mut list, mut places, mut pads) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
     for part in split(extras.stem(), &plan.metadata, &planned, most)? {
         let inside = &planned[part.tensors];
         let layout = layout_file(&part.metadata, inside)?;
-        for (tensor, offset) in inside.iter().zip(layout.offsets) {
+        for (i, (tensor, offset)) in inside.iter().zip(layout.offsets).enumerate() {
+            let mut bytes = tensor.bytes()?;
+            if i + 1 == inside.len() {
+                let pad = layout.file_bytes - offset - bytes;
+                pads.insert(tensor.name.clone(), pad as usize);
+                bytes += pad;
+            }
             let place = Place {
                 file: list.len(),
                 offset,
-                bytes: tensor.bytes()?,
+                bytes,
             };
             places.insert(tensor.name.clone(), place);
         }
@@ -96,7 +105,8 @@ pub(super) fn make(request: &Request, source: &Source) -> Result<Box<dyn Target>
     let positions = source.tensors.iter().enumerate();
     let positions: BTreeMap<_, _> = positions.map(|(i, t)| (t.name.as_str(), i)).collect();
     for output in plan.outputs {
-        target.add(output, source, &positions)?;
+        let pad = pads.get(&output.planned.name).copied().unwrap_or(0);
+        target.add((output, pad), source, &positions)?;
     }
     Ok(Box::new(target))
 }
@@ -130,6 +140,7 @@ fn export_plan(
             pre: extras.tokenizer_pre.as_deref(),
         },
         mix: extras::mix(request.options.scheme.as_deref())?,
+        pooling: &extras.pooling,
         overrides: &extras.overrides()?,
         imatrix: imatrix.map(|(m, file)| (m, *file)),
     })
@@ -153,7 +164,7 @@ impl Gguf {
     /// Wants of one output tensor, one per source.
     fn add(
         &mut self,
-        output: Output,
+        (output, pad): (Output, usize),
         source: &Source,
         positions: &BTreeMap<&str, usize>,
     ) -> Result<()> {
@@ -170,6 +181,7 @@ impl Gguf {
                 output: Arc::clone(&output),
                 source: 0,
                 planned: None,
+                pad,
             });
         }
         for (i, name) in output.sources.iter().enumerate() {
@@ -190,6 +202,11 @@ impl Gguf {
                 output: Arc::clone(&output),
                 source: i,
                 planned,
+                pad: if i + 1 == output.sources.len() {
+                    pad
+                } else {
+                    0
+                },
             });
         }
         Ok(())

@@ -53,24 +53,18 @@ impl BlockOnDevice {
         let cols = outputs.first().map_or(1, |o| o.weight.cols());
         let widest = outputs.iter().map(|o| o.weight.rows()).max().unwrap_or(0);
         let step = self.room.rows(widest.max(align(cols)))?;
+        let rows: Vec<_> = outputs.iter().map(|o| o.weight.rows()).collect();
         for (i, x) in x.chunks(step * cols).enumerate() {
             let tokens = x.len() / cols;
-            let piece = |o: &'_ mut &mut Output<'_>| {
-                let rows = o.weight.rows();
-                (i * step * rows, tokens * rows)
-            };
+            let bytes: Vec<_> = rows.iter().map(|r| (4 * tokens * r) as u64).collect();
             let mut work = self.room.work();
             work.take_input(&self.room, x, cols, align(cols))?;
-            let bytes: Vec<_> = (outputs.iter_mut().map(piece))
-                .map(|(_, len)| 4 * len as u64)
-                .collect();
             self.submit(&mut work, &matrices, &bytes, tokens)?;
             let staged = work.staging.iter().flatten().zip(&bytes);
             let staged: Vec<_> = staged.map(|(b, bytes)| (b, *bytes)).collect();
             self.room.gpu.collect(&staged, |o, bytes| {
-                let (from, len) = piece(&mut outputs[o]);
-                let words = bytes.as_chunks::<4>().0;
-                for (y, word) in outputs[o].y[from..][..len].iter_mut().zip(words) {
+                let y = &mut outputs[o].y[i * step * rows[o]..][..tokens * rows[o]];
+                for (y, word) in y.iter_mut().zip(bytes.as_chunks::<4>().0) {
                     *y = f32::from_le_bytes(*word);
                 }
             })?;
@@ -119,7 +113,7 @@ impl Products for BlockOnDevice {
     fn run(&self, cpu: &Cpu, x: &[f32], outputs: &mut [Output<'_>]) -> Result<()> {
         let mut rest: Vec<&mut Output<'_>> = outputs.iter_mut().collect();
         while let Some(first) = rest.first() {
-            let (cols, own) = (first.weight.cols(), first.weight.inputs().cloned());
+            let (cols, own) = (first.weight.cols(), first.weight.inputs().copied());
             let alike = |o: &&mut Output<'_>| o.weight.inputs() == own.as_ref();
             let (batch, others) = rest.into_iter().partition(alike);
             rest = others;

@@ -97,12 +97,14 @@ fn results_are_the_cpus_up_to_rounding_and_the_same_every_time() {
     }
 }
 
+/// Width of the input whose second moments are summed.
+const WIDTH: usize = 24;
+
 #[test]
 fn second_moments_of_many_tokens_lose_no_digits() {
     let Some(gpu) = gpu("second moments of many tokens") else {
         return;
     };
-    const WIDTH: usize = 24;
     let accelerator = calibrator(&gpu, None);
     let input = Input {
         parts: vec![Part::Q],

@@ -125,6 +125,7 @@ impl Store {
             tensors: self.entries.clone(),
             options: recipes::options(recipe),
             calibration: Some(SET),
+            imatrix: None,
             journal: self.journal.clone(),
             isa: None,
             threads: None,

@@ -11,6 +11,7 @@ use serde_json::Value;
 fn survey(store: &mut Store, cpu: &Cpu, target: f64) -> Value {
     let mut request = store.request("gptq");
     request.options.target_bpw = Some(target);
+    request.options.kv_cache = Some("fp8".into());
     request.options.candidates = ["w3g32", "w4g32", "w8g32"].map(Into::into).to_vec();
     let plan = Plan::new(&request).unwrap().to_json();
     assert_eq!(plan["kind"], "sensitivity");
@@ -42,6 +43,7 @@ fn budget_is_kept_and_the_options_run() {
         request.options = Options::deserialize(&report["options"]).unwrap();
         let plan = Plan::new(&request).unwrap();
         assert!((plan.sizes.bits_per_weight - bits).abs() < 1e-9);
+        assert_eq!(plan.kv_cache.map(|c| c.name), Some("fp8"));
         let run = store.run(&request, &Cpu::single(), usize::MAX);
         assert!(matches!(run.unwrap(), End::Done(_)));
     }

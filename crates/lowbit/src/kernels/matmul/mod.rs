@@ -154,6 +154,9 @@ mod tests {
             let mut found = [0.0; 5];
             w.row(r, &mut found).unwrap();
             assert_eq!(found, row);
+            let mut stored = [0; 10];
+            w.row_bytes(r, &mut stored);
+            assert_eq!(stored, bytes[r * 10..][..10]);
             assert_eq!(*y, row.iter().zip(x).map(|(a, b)| a * b).sum::<f32>());
         }
     }
@@ -193,6 +196,10 @@ mod tests {
                 w.row(r, &mut found).unwrap();
                 matrix.dequantize_row(r, &mut wanted).unwrap();
                 assert_eq!(found, wanted, "{bits} bits, row {r}");
+                let mut stored = [0; 4 * 36];
+                w.row_bytes(r, &mut stored);
+                let wanted = bytes_from_f32(w.row_dtype(), &wanted).unwrap();
+                assert_eq!(stored, wanted[..]);
             }
         }
     }
