@@ -246,6 +246,17 @@ test(`${NAME}: metadata of another type than its reader needs is refused`, async
   t.is(await refused({ 'tokenizer.ggml.tokens': { i32s: [1, 2] } }), 'metadata')
   t.is(await refused({ 'tokenizer.ggml.token_type': { i32s: [1] } }), 'tokenizer')
   t.is(await refused({ 'tokenizer.ggml.eos_token_id': { u32: 4096 } }), 'tokenizer')
+  const kind = (name: string): Record<string, Value> => ({
+    'tokenizer.ggml.model': { string: name },
+  })
+  const scores = { f32s: Array.from({ length: 4096 }, () => -1) }
+  t.is(await refused(kind('rwkv')), 'tokenizer')
+  t.is(await refused(kind('t5')), 'tokenizer')
+  t.is(await refused({ ...kind('t5'), 'tokenizer.ggml.scores': { f32s: [1] } }), 'tokenizer')
+  const map = { 'tokenizer.ggml.precompiled_charsmap': { i32s: [1] } }
+  t.is(await refused({ ...kind('t5'), ...map, 'tokenizer.ggml.scores': scores }), 'metadata')
+  const unknown = { 'tokenizer.ggml.unknown_token_id': { u32: 5000 } }
+  t.is(await refused({ ...kind('bert'), ...unknown }), 'tokenizer')
   t.is(await refused({ 'qwen3.block_count': { u32: 0x7f_ff_ff_ff } }), 'config')
   t.is(await refused({ 'qwen3.attention.head_count': { i32s: [4, 4] } }), 'metadata')
   t.is(await refused({ 'qwen3.embedding_length': { string: '256' } }), 'metadata')

@@ -26,7 +26,7 @@ test(`${NAME}: an importance matrix makes rounding to nearest better, without a 
   const weighed = await loss('weighed', { imatrix })
   t.true(weighed < 0.9 * plain, `${weighed} with an importance matrix, ${plain} without`)
   const recipe = await readFile(join(folder, 'weighed', 'recipe.yaml'), 'utf8')
-  t.regex(recipe, /imatrix-mse/)
+  t.regex(recipe, /--recipe recipe\.yaml --imatrix novels\.dat\n[^]*observer: imatrix-mse/)
 })
 
 test(`${NAME}: an importance matrix that is of no use is refused`, async (t) => {

@@ -17,6 +17,8 @@ export interface CardFacts {
   /** Options as they were in effect. */
   readonly settings: CoreOptions
   readonly calibration: CalibrationSet | undefined
+  /** Name of the importance matrix that ranges were searched with. */
+  readonly imatrix: string | undefined
   readonly plan: CorePlan
   readonly layers: readonly LayerReport[]
   readonly engines: readonly Loads[]
@@ -38,6 +40,7 @@ export function cardText(facts: CardFacts): string {
     ['steps', stepsText(facts.settings)],
     ['format', facts.settings.format],
     ['calibration', calibrationText(facts.calibration)],
+    ...(facts.imatrix === undefined ? [] : [['importance matrix', facts.imatrix]]),
     ...deviceRows(plan),
     ['layers quantized', `${plan.layers.length}, ${plan.ignored.length} left as they were`],
     ['bits per weight', `${plan.bitsPerWeight.toFixed(3)} in the quantized layers`],

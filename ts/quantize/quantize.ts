@@ -133,6 +133,7 @@ async function factsOf(
     settings: plan.options ?? settings,
     plan,
     maxShardBytes,
+    imatrix: run.options.imatrix?.split(/[/\\]/).at(-1),
     sourceBytes: bytesOf(checkpoint),
     bytes: plan.outputBytes,
     sourceCard: await cardOf(checkpoint.store),

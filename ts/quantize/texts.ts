@@ -33,7 +33,9 @@ export async function writeCard(store: Store, facts: Facts): Promise<void> {
   }
   const options = plan.options ?? settings
   const targetBpw = survey?.targetBpw
-  const recipe = recipeText({ version, options, calibration: set, maxShardBytes, targetBpw })
+  const { imatrix } = facts
+  const made = { calibration: set, maxShardBytes, targetBpw, imatrix }
+  const recipe = recipeText({ version, options, ...made })
   await writeText(store, 'recipe.yaml', recipe)
   // It says who made the original and under what licence.
   if (sourceCard !== undefined) await writeText(store, 'README.original.md', sourceCard)

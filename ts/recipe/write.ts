@@ -13,6 +13,8 @@ export interface Effective {
   readonly maxShardBytes: number | undefined
   /** Bits per weight that the schemes were chosen for. */
   readonly targetBpw?: number | undefined
+  /** Name of the importance matrix that ranges were searched with. */
+  readonly imatrix?: string | undefined
 }
 
 /** Where an editor finds the schema. */
@@ -20,10 +22,12 @@ const SCHEMA = './node_modules/lowbit/dist/recipe.schema.json'
 
 /** recipe.yaml; it gives the same bytes again. */
 export function recipeText(effective: Effective): string {
+  const { imatrix } = effective
+  const given = imatrix === undefined ? '' : ` --imatrix ${imatrix}`
   const head = [
     `# yaml-language-server: $schema=${SCHEMA}`,
     `# Made by lowbit ${effective.version}. With this recipe it makes the same bytes again:`,
-    '#   lowbit quantize <model> -o <folder> --recipe recipe.yaml',
+    `#   lowbit quantize <model> -o <folder> --recipe recipe.yaml${given}`,
     ...chosen(effective),
   ]
   const body = stringify(recipeForm(effective), { lineWidth: 0, singleQuote: true })

@@ -1,6 +1,7 @@
 //! Tensors of a checkpoint as tensors of a file: named, in their order, experts stacked.
 
 use super::export::{Output, Source};
+use super::families_encoder::HEAD;
 use super::family::Family;
 use super::latent::{Half, Latent};
 use super::metadata::Sizes;
@@ -14,6 +15,8 @@ pub(super) struct Names<'a> {
     pub(super) sizes: &'a Sizes,
     /// How keys and values are made of a narrow vector, if they are.
     pub(super) latent: Option<Latent>,
+    /// Texts are given scores of classes.
+    pub(super) classifies: bool,
     /// Rows of the table of positions that the file does not have.
     pub(super) unused: usize,
     /// The config says that the embedding is the head, whatever else is stored.
@@ -51,7 +54,9 @@ impl Names<'_> {
                 continue;
             }
             let to = target(self.family, &name, self.sizes.layers, self.sizes.experts)?;
-            if let Some(to) = to {
+            // What is trained to tell whether sentences follow each other has no use without classes.
+            let unused = !self.classifies && to.as_ref().is_some_and(|to| is_head(&to.name));
+            if let Some(to) = to.filter(|_| !unused) {
                 let slices = found.entry((order(&to.name), to.name)).or_default();
                 slices.push((to.expert.unwrap_or(0), source));
             }
@@ -122,6 +127,11 @@ impl Names<'_> {
         };
         Ok(output)
     }
+}
+
+fn is_head(name: &str) -> bool {
+    let module = name.rsplit_once('.').map(|(module, _)| module);
+    module == Some(HEAD)
 }
 
 /// The two tensors that a matrix of keys and values becomes; `shape` when it is of other heads.

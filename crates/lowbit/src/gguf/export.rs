@@ -5,7 +5,7 @@ use super::bridge_back;
 use super::codec::{Importance, decode, encode};
 use super::collect::Names;
 use super::export_types::choose_types;
-use super::families_encoder::unused_positions;
+use super::families_encoder::{classifies, labels, unused_positions};
 use super::family::Family;
 use super::granted;
 use super::imatrix::Imatrix;
@@ -98,6 +98,7 @@ pub fn plan(request: &Request<'_>) -> Result<Plan> {
         sizes: &sizes,
         latent: latent(family, config, &sizes)?,
         unused: unused_positions(family, config),
+        classifies: classifies(config),
         tied: config.get("tie_word_embeddings").and_then(Json::as_bool) == Some(true),
         further: further.and_then(Json::as_u64).unwrap_or(0).min(64) as usize,
     };
@@ -115,7 +116,11 @@ pub fn plan(request: &Request<'_>) -> Result<Plan> {
     let count = |o: &Output| o.planned.shape.iter().product::<usize>() as u64;
     let values = outputs.iter().map(count).sum();
     let mut keys = metadata(family, config, request.name, request.mix, values)?;
-    warnings.extend(pooling::set(&mut keys, family.arch, request.pooling)?);
+    if family.encoder && classifies(config) {
+        pooling::set_ranks(&mut keys, family.arch, labels(config));
+    } else {
+        warnings.extend(pooling::set(&mut keys, family.arch, request.pooling)?);
+    }
     let rows_of = |name: &str| {
         let output = outputs.iter().find(|o| o.planned.name == name)?;
         output.planned.shape.first().copied()

@@ -5,8 +5,14 @@ use super::family::{Family, KeyKind, key};
 use super::metadata::Sizes;
 use serde_json::Value as Json;
 
-/// BERT. Heads that predict words, order or a class stay behind: files of this architecture give
-/// states of tokens, and what `pooling_type` makes of them.
+/// The layer before the scores of classes, and the scores.
+pub(super) const HEAD: &str = "cls";
+pub(super) const SCORES: &str = "cls.output";
+
+const LEFT: &[&str] = &["cls.", "lm_head.", "embeddings.position_ids"];
+
+/// BERT. Heads that predict words or order stay behind: files of this architecture give states of
+/// tokens, what `pooling_type` makes of them, and scores of classes.
 pub(super) const BERT: Family = Family {
     model_types: &["bert"],
     arch: "bert",
@@ -17,8 +23,10 @@ pub(super) const BERT: Family = Family {
         ("embeddings.position_embeddings", "position_embd"),
         ("embeddings.token_type_embeddings", "token_types"),
         ("embeddings.LayerNorm", "token_embd_norm"),
+        ("pooler.dense", HEAD),
+        ("classifier", SCORES),
     ],
-    left: &["pooler.", "cls.", "lm_head.", "embeddings.position_ids"],
+    left: LEFT,
     encoder: true,
     names: &[
         ("attention.self.query", "attn_q"),
@@ -47,6 +55,15 @@ pub(super) const BERT: Family = Family {
 pub(super) const ROBERTA: Family = Family {
     model_types: &["roberta", "xlm-roberta"],
     base: "roberta.",
+    outside: &[
+        ("embeddings.word_embeddings", "token_embd"),
+        ("embeddings.position_embeddings", "position_embd"),
+        ("embeddings.token_type_embeddings", "token_types"),
+        ("embeddings.LayerNorm", "token_embd_norm"),
+        ("classifier.dense", HEAD),
+        ("classifier.out_proj", SCORES),
+    ],
+    left: &["pooler.", "cls.", "lm_head.", "embeddings.position_ids"],
     ..BERT
 };
 
@@ -60,9 +77,28 @@ fn misfit(config: &Json, _: &Sizes) -> Option<String> {
     if kind != "absolute" {
         return Some(format!("position_embedding_type is {kind:?}"));
     }
-    let class = config.get("architectures")?.get(0)?.as_str()?;
-    let classifies = class.ends_with("Classification");
-    classifies.then(|| format!("{class} has a head that is not written"))
+    let class = class(config)?;
+    let other = class.ends_with("Classification") && !classifies(config);
+    other.then(|| format!("{class} has a head that is not written"))
+}
+
+fn class(config: &Json) -> Option<&str> {
+    config.get("architectures")?.get(0)?.as_str()
+}
+
+/// Whether the model gives scores to classes of whole texts.
+pub(super) fn classifies(config: &Json) -> bool {
+    class(config).is_some_and(|class| class.ends_with("ForSequenceClassification"))
+}
+
+/// Names of the classes in their order, as far as the config has them.
+pub(super) fn labels(config: &Json) -> Vec<String> {
+    let named = config.get("id2label").and_then(Json::as_object);
+    let named = named.map_or(0, serde_json::Map::len);
+    let label = |i: usize| config.get("id2label")?.get(i.to_string())?.as_str();
+    (0..named)
+        .filter_map(|i| label(i).map(Into::into))
+        .collect()
 }
 
 /// Rows of the table of positions before the first that is used.

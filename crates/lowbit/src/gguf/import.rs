@@ -176,9 +176,9 @@ fn import(
     let model = Model::read(m)?;
     let all = || headers.iter().flat_map(|h| &h.tensors);
     let names: BTreeSet<&str> = all().map(|t| &*t.name).collect();
-    let embedding = all().find(|t| t.name == "token_embd.weight");
-    let rows = embedding.and_then(|t| t.shape.first()).copied();
-    let mut texts = vec![("config.json", config(m, &model, (&names, rows), factors)?)];
+    let rows = |name: &str| all().find(|t| t.name == name)?.shape.first().copied();
+    let tensors_of = (&names, rows("token_embd.weight"), rows("cls.output.weight"));
+    let mut texts = vec![("config.json", config(m, &model, tensors_of, factors)?)];
     let mut problems = Vec::new();
     match tokenizer(m) {
         Ok(Some((tokenizer, settings))) => {

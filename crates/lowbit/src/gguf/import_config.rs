@@ -6,6 +6,7 @@ use super::granted::Taken;
 use super::import_keys::own_keys;
 use super::import_rope::{self, short};
 use super::metadata::{EXPERTS, KEYS, OPTIONAL};
+use super::pooling;
 use super::value::Metadata;
 use crate::error::{Code, Error, Result};
 use serde_json::{Map, Value as Json, json};
@@ -148,15 +149,15 @@ fn family(m: &Metadata, arch: &str) -> Result<Option<&'static Family>> {
     Ok(None)
 }
 
-/// config.json as transformers would have it. `names` are the tensors of the file, `values` those
-/// of `import_rope::FACTORS`.
+/// config.json as transformers would have it. `names` are the tensors of the file, `vocabulary` the
+/// rows of its embedding, `classes` those of its scores, `values` those of `import_rope::FACTORS`.
 ///
 /// `config` when a key is missing, `metadata` when one has another type, `unsupported` for what no
 /// config.json says.
 pub(super) fn config(
     m: &Metadata,
     model: &Model,
-    (names, vocabulary): (&BTreeSet<&str>, Option<usize>),
+    (names, vocabulary, classes): (&BTreeSet<&str>, Option<usize>, Option<usize>),
     values: &BTreeMap<String, Vec<f32>>,
 ) -> Result<Json> {
     let model_type = model.model_type();
@@ -189,6 +190,9 @@ pub(super) fn config(
     if model.family.is_some_and(|f| f.encoder) {
         if let Some(kinds) = m.index("tokenizer.ggml.token_type_count")? {
             config.insert("type_vocab_size".into(), json!(kinds));
+        }
+        if let Some(classes) = classes {
+            pooling::ranks(&mut config, m, (&model.arch, classes))?;
         }
     } else {
         by_tensors(&mut config, model, names);

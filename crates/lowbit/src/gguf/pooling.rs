@@ -1,12 +1,19 @@
 //! How vectors are made of an encoder's states: the key of a file, and the files of
 //! sentence-transformers.
 
-use super::value::Metadata;
-use crate::error::Result;
-use serde_json::{Value as Json, json};
+use super::value::{Array, Metadata, Value};
+use crate::error::{Code, Error, Result};
+use serde_json::{Map, Value as Json, json};
 
 /// Poolings by their names in sentence-transformers, and what llama.cpp calls them.
 const POOLINGS: &[(&str, u64)] = &[("mean", 1), ("cls", 2), ("lasttoken", 3)];
+
+/// What llama.cpp calls scores of classes.
+const RANK: u32 = 4;
+/// Most classes of a model.
+const CLASSES_MAX: usize = 1 << 16;
+/// The key with the names of the classes.
+const LABELS: &str = "classifier.output_labels";
 
 /// Keys of sentence-transformers' older configs, one of which is set.
 const KEYS: &[(&str, &str)] = &[
@@ -30,6 +37,42 @@ pub(super) fn set(m: &mut Metadata, arch: &str, poolings: &[String]) -> Result<O
             poolings.join(" and ")
         ))),
     }
+}
+
+/// Sets the keys of a model that gives scores to classes, by their names.
+pub(super) fn set_ranks(m: &mut Metadata, arch: &str, labels: Vec<String>) {
+    m.set(format!("{arch}.pooling_type"), Value::U32(RANK));
+    if !labels.is_empty() {
+        let labels = Value::Array(Array::String(labels));
+        m.set(format!("{arch}.{LABELS}"), labels);
+    }
+}
+
+/// Sets members of config.json of such a model; `count` classes, of whose names the file may say
+/// nothing. `config` for more than a model can have.
+pub(super) fn ranks(
+    config: &mut Map<String, Json>,
+    m: &Metadata,
+    (arch, count): (&str, usize),
+) -> Result<()> {
+    if count > CLASSES_MAX {
+        let what = format!("{count} classes, the most is {CLASSES_MAX}");
+        return Err(Error::new(Code::Config, what).at("the metadata"));
+    }
+    let named = m.strings(&format!("{arch}.{LABELS}"))?.unwrap_or_default();
+    let name = |i: usize| {
+        named
+            .get(i)
+            .cloned()
+            .unwrap_or_else(|| format!("LABEL_{i}"))
+    };
+    let labels = (0..count).map(|i| (i.to_string(), Json::from(name(i))));
+    let ids = (0..count).map(|i| (name(i), Json::from(i)));
+    config.insert("label2id".into(), Json::Object(ids.collect()));
+    config.insert("id2label".into(), Json::Object(labels.collect()));
+    let classes = json!(["BertForSequenceClassification"]);
+    config.insert("architectures".into(), classes);
+    Ok(())
 }
 
 /// The files of sentence-transformers that say the same; none when the file says nothing.
