@@ -95,12 +95,14 @@ impl Gpus {
     }
 
     #[cfg(all(feature = "gpu", target_arch = "wasm32"))]
+    #[expect(clippy::unused_self, reason = "same shape as where it waits")]
     pub(super) fn accelerator(&self, _host: Host) -> Result<Arc<dyn Accelerator>> {
         let what = "calibration on a GPU that cannot be waited for";
         Err(Error::new(Code::Unsupported, what).remedy("use device \"cpu\", or quantize in Node"))
     }
 
     #[cfg(not(feature = "gpu"))]
+    #[expect(clippy::unused_self, reason = "same shape as where it waits")]
     pub(super) fn accelerator(&self, _host: Host) -> Result<Arc<dyn Accelerator>> {
         Err(none())
     }
