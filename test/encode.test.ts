@@ -1,5 +1,6 @@
 import test from 'ava'
 import { join } from 'node:path'
+import { floatsOf } from '../ts/bytes.ts'
 import { memoryStore } from '../ts/store/memory.ts'
 import { nodeHost } from '../ts/host.node.ts'
 import { NAME, openApi } from './binding.ts'
@@ -123,6 +124,18 @@ test(`${NAME}: layers behind the pooling are checked, and vectors need not have 
   await failsWith(t, 'unsupported', () => config({ module_input_name: 'token_embeddings' }))
   files.delete('2_Dense/model.safetensors')
   await failsWith(t, 'not-found', () => config({}))
+})
+
+test('floats of 16 bits are widened exactly, wherever they lie', async (t) => {
+  // Behind a byte, so that no value is where a view of two bytes could begin.
+  const behind = (...bytes: readonly number[]): Uint8Array => Uint8Array.of(9, ...bytes).subarray(1)
+  const halves = behind(0, 0x3c, 1, 0, 0xff, 0x7b, 0, 0xfc, 0, 0x80, 0, 0x7e)
+  const found = [1, 2 ** -24, 65_504, -Infinity, -0, Number.NaN]
+  t.deepEqual([...floatsOf('F16', halves, 'here')], found)
+  const brains = behind(0x80, 0x3f, 1, 0, 0x80, 0xff, 0x49, 0xc0)
+  t.deepEqual([...floatsOf('BF16', brains, 'here')], [1, 2 ** -133, -Infinity, -3.140625])
+  t.deepEqual([...floatsOf('F32', behind(0, 0, 0x80, 0x3f), 'here')], [1])
+  await failsWith(t, 'dtype', async () => floatsOf('F8_E4M3', halves, 'here'))
 })
 
 test(`${NAME}: a module that is not computed is refused by name, when vectors are asked for`, async (t) => {
