@@ -13,7 +13,7 @@ import { failsWith, NOVELS, ROOT } from './helpers.ts'
 const api = await openApi()
 const set = { method: 'rtn', samples: 4, length: 64 } as const
 const run = { device: 'cpu', compute: 'f32' } as const
-const text = (await readFile(join(ROOT, 'data/eval.txt'), 'utf8')).slice(0, 12_000)
+const text = (await readFile(join(ROOT, 'data/eval.txt'), 'utf8')).slice(0, 5000)
 
 let made: Promise<MemoryStore> | undefined
 
