@@ -17,6 +17,7 @@ import {
   median,
   MODEL,
   peersPython,
+  readRecord,
   record,
   run,
 } from './tools.ts'
@@ -107,6 +108,15 @@ function tableOf(results: readonly Result[]): string {
   ])
 }
 
+/** Contests in the order of the table, those of this run over those of earlier ones of the day. */
+function merged(done: readonly Result[]): readonly Result[] {
+  const text = readRecord('peers-speed')
+  const earlier: { results: readonly Result[] } =
+    text === undefined ? { results: [] } : JSON.parse(text)
+  const known = new Map([...earlier.results, ...done].map((result) => [result.name, result]))
+  return CONTESTS.flatMap(({ name }) => known.get(name) ?? [])
+}
+
 const { values, positionals } = parseArgs({
   options: { runs: { type: 'string', default: '3' }, record: { type: 'boolean', default: false } },
   allowPositionals: true,
@@ -120,8 +130,7 @@ for (const one of CONTESTS) {
   results.push(await contest(one, Number(values.runs)))
   console.error(`${one.name}: ${results.at(-1)?.error ?? `${results.at(-1)?.ratio.toFixed(2)} ×`}`)
 }
-const table = tableOf(results)
-console.log(table)
+console.log(tableOf(results))
 if (values.record) {
   const { processor, threads } = machine()
   const head = `# Speed against llm-compressor 0.14
@@ -130,5 +139,6 @@ if (values.record) {
 median (runs). Ours is the whole process from start to end; the peer's is its \`oneshot\` call alone.
 
 `
-  record('peers-speed', { results }, head + table)
+  const all = merged(results)
+  record('peers-speed', { results: all }, head + tableOf(all))
 }
