@@ -42,12 +42,7 @@ pub(super) fn merged(m: &Metadata) -> Result<Parts> {
 /// Pieces with scores.
 pub(super) fn scored(m: &Metadata) -> Result<Parts> {
     let tokens = Tokens::read(m)?;
-    let scores = m.floats("tokenizer.ggml.scores")?;
-    let scores = scores.ok_or_else(|| bad("tokenizer.ggml.scores is missing"))?;
-    if scores.len() != tokens.texts.len() {
-        let what = format!("{} scores for {} tokens", scores.len(), tokens.texts.len());
-        return Err(bad(what));
-    }
+    let scores = tokens.scores(m)?;
     let space = json!({"type": "Replace", "pattern": {"String": " "}, "content": "▁"});
     let back = json!({"type": "Replace", "pattern": {"String": "▁"}, "content": " "});
     let (bytes, fuse) = (json!({"type": "ByteFallback"}), json!({"type": "Fuse"}));

@@ -60,12 +60,7 @@ pub(super) fn words(m: &Metadata) -> Result<Parts> {
 /// Unigram: pieces with the logarithms of their probabilities.
 pub(super) fn unigram(m: &Metadata) -> Result<Parts> {
     let tokens = Tokens::read(m)?;
-    let scores = m.floats("tokenizer.ggml.scores")?;
-    let scores = scores.ok_or_else(|| bad("tokenizer.ggml.scores is missing"))?;
-    if scores.len() != tokens.texts.len() {
-        let what = format!("{} scores for {} tokens", scores.len(), tokens.texts.len());
-        return Err(bad(what));
-    }
+    let scores = tokens.scores(m)?;
     // The shortest text of a float of 32 bits.
     let short = |score: f32| score.to_string().parse().unwrap_or(f64::from(score));
     let piece = |(text, score): (&String, &f32)| json!([text, short(*score)]);

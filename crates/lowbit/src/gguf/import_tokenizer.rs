@@ -45,6 +45,17 @@ impl<'a> Tokens<'a> {
         Ok(Self { texts, kinds })
     }
 
+    /// One score for each token.
+    pub(super) fn scores<'m>(&self, m: &'m Metadata) -> Result<&'m [f32]> {
+        let scores = m.floats("tokenizer.ggml.scores")?;
+        let scores = scores.ok_or_else(|| bad("tokenizer.ggml.scores is missing"))?;
+        if scores.len() != self.texts.len() {
+            let what = format!("{} scores for {} tokens", scores.len(), self.texts.len());
+            return Err(bad(what));
+        }
+        Ok(scores)
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &'a str, i32)> {
         let texts = self.texts.iter().zip(&self.kinds).enumerate();
         texts.map(|(id, (text, kind))| (id, text.as_str(), *kind))

@@ -76,13 +76,18 @@ pub(super) fn of_device(plan: &Plan, asked: Option<&Adapter>) -> Option<String> 
 
 /// What to do when an accelerator fails: everything in the journal stays as it is.
 pub(super) fn resumable(error: Error) -> Error {
-    match error.code {
-        Code::DeviceLost | Code::OutOfMemory => error.remedy(
+    let remedy = match error.code {
+        Code::DeviceLost => {
             "give the same command again to go on from the last block, or start over with --fresh \
-             --device cpu",
-        ),
-        _ => error,
-    }
+             --device cpu"
+        }
+        Code::OutOfMemory => {
+            "start over with --fresh --device cpu; where others use the GPU, give the same command \
+             again when they are done"
+        }
+        _ => return error,
+    };
+    error.remedy(remedy)
 }
 
 fn small_set(plan: &Plan) -> Vec<String> {
