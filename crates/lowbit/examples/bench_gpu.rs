@@ -8,13 +8,10 @@
 #![allow(clippy::print_stdout, reason = "a command line program")]
 
 use lowbit::error::Result;
-use lowbit::gpu::{Gpu, GpuOptions, GpuProduct};
+use lowbit::gpu::{Gpu, GpuOptions, GpuProduct, block_on};
 use lowbit::matrix::{Codes, Floats, Integer, QuantizedMatrix, Scales, Values, Zero};
 use lowbit::model::Stored;
-use std::future::Future;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 const SIZE: usize = 4096;
@@ -102,17 +99,4 @@ fn check(matrix: &QuantizedMatrix, x: &[f32], y: &[f32]) -> Result<()> {
         }
     }
     Ok(())
-}
-
-fn block_on<F: Future>(future: F) -> F::Output {
-    let mut future = pin!(future);
-    loop {
-        if let Poll::Ready(value) = future
-            .as_mut()
-            .poll(&mut Context::from_waker(Waker::noop()))
-        {
-            return value;
-        }
-        std::thread::yield_now();
-    }
 }

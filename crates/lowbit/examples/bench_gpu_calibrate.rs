@@ -9,15 +9,12 @@
 
 use lowbit::cpu::{Cpu, Isa};
 use lowbit::error::{Code, Error, Result};
-use lowbit::gpu::{Calibrator, Gpu, GpuOptions};
+use lowbit::gpu::{Calibrator, Gpu, GpuOptions, block_on};
 use lowbit::kernels::matmul::{Weight, gram, matmul};
 use lowbit::model::accelerator::{Accelerator, Output};
 use lowbit::model::ops::Part;
 use lowbit::tensor::{Dtype, TensorRef, bytes_from_f32};
-use std::future::Future;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 const TOKENS: usize = 512;
@@ -140,17 +137,4 @@ fn best(mut run: impl FnMut() -> Result<()>) -> Result<f64> {
         best = best.min(start.elapsed().as_secs_f64());
     }
     Ok(best)
-}
-
-fn block_on<F: Future>(future: F) -> F::Output {
-    let mut future = pin!(future);
-    loop {
-        if let Poll::Ready(value) = future
-            .as_mut()
-            .poll(&mut Context::from_waker(Waker::noop()))
-        {
-            return value;
-        }
-        std::thread::yield_now();
-    }
 }

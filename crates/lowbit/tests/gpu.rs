@@ -8,9 +8,10 @@ mod support;
 
 use lowbit::Tensor;
 use lowbit::error::Code;
+use lowbit::gpu::block_on;
 use lowbit::gpu::{Counts, GpuOptions};
 use lowbit::session::{Output, Want, top};
-use on_gpu::{Both, Front, block_on, device};
+use on_gpu::{Both, Front, device};
 use std::sync::Arc;
 use support::{Sequence, ids, root, tensors};
 

@@ -245,7 +245,8 @@ fn info(adapter: &wgpu::AdapterInfo, limits: &wgpu::Limits) -> GpuInfo {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::testing::{block_on, device};
+    use crate::gpu::block_on;
+    use crate::gpu::testing::device;
     use wgpu::BufferUsages;
 
     #[test]

@@ -23,6 +23,8 @@ mod shader;
 mod support;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(not(target_arch = "wasm32"))]
+mod wait;
 
 pub use cache::GpuCache;
 #[cfg(not(target_arch = "wasm32"))]
@@ -31,6 +33,8 @@ pub use device::{Gpu, GpuInfo, GpuOptions};
 pub use model::{Counts, GpuModel};
 pub use product::GpuProduct;
 pub use support::check as supports;
+#[cfg(not(target_arch = "wasm32"))]
+pub use wait::block_on;
 
 #[cfg(test)]
 pub(crate) use buffers::f32_from_bytes;

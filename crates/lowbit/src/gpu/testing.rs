@@ -4,27 +4,10 @@
 //! both hold a sentinel that no kernel may touch. A GPU has no other way to show a stray write.
 
 use super::buffers::f32_from_bytes;
-use super::{Gpu, GpuOptions, bytes_from_f32};
-use std::future::Future;
-use std::pin::pin;
-use std::task::{Context, Poll, Waker};
+use super::{Gpu, GpuOptions, block_on, bytes_from_f32};
 
 /// What guards hold.
 const SENTINEL: f32 = -12345.5;
-
-/// Runs a future that is never left waiting: natively every answer is polled for.
-pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
-    let mut future = pin!(future);
-    loop {
-        if let Poll::Ready(value) = future
-            .as_mut()
-            .poll(&mut Context::from_waker(Waker::noop()))
-        {
-            return value;
-        }
-        std::thread::yield_now();
-    }
-}
 
 /// A device, or none where the machine has no adapter: then the test `name` counts as skipped.
 ///

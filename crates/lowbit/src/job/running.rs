@@ -124,11 +124,7 @@ impl Running {
             rounding
         } else {
             let extra = Extra {
-                importance: world
-                    .plan
-                    .importance_of(layer)
-                    .cloned()
-                    .or_else(|| seen.importance.clone()),
+                importance: seen.importance(world.plan, layer).cloned(),
                 mask: self.mask.clone(),
             };
             let options = world.plan.round_options(layer);
@@ -160,8 +156,7 @@ impl Running {
             values: &values,
             rows: layer.linear.rows,
             cols: layer.linear.cols,
-            importance: (world.plan.importance_of(layer).map(|i| &**i))
-                .or(seen.importance.as_deref()),
+            importance: seen.importance(world.plan, layer).map(|i| &**i),
         };
         let mut matrix = round_plain(world, layer, method, weights, self.largest)?;
         if let (true, Values::Integer(m)) = (world.plan.is_by_index(layer), &mut matrix.values) {

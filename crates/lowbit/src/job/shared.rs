@@ -227,6 +227,15 @@ fn round_key(plan: &Plan, layer: &Layer) -> Result<Key> {
 }
 
 impl Seen {
+    /// E[x²] of each channel of a layer's input: what a file says, or else what calibration saw.
+    pub(super) fn importance<'a>(
+        &'a self,
+        plan: &'a Plan,
+        layer: &Layer,
+    ) -> Option<&'a Arc<[f32]>> {
+        plan.importance_of(layer).or(self.importance.as_ref())
+    }
+
     fn new(plan: &Plan, stats: &InputStats) -> Self {
         let tokens = stats.hessian.tokens();
         let all = plan.calibration.map_or(0, |c| c.samples * c.length) as u64;

@@ -2,30 +2,14 @@
 
 use crate::support::Checkpoint;
 use lowbit::cpu::{Compute, Cpu, Isa};
-use lowbit::gpu::{Gpu, GpuModel, GpuOptions};
+use lowbit::gpu::{Gpu, GpuModel, GpuOptions, block_on};
 use lowbit::kernels::matmul::Weight;
 use lowbit::matrix::{Codes, Floats, Integer, QuantizedMatrix, Scales, Values, Zero};
 use lowbit::model::load::{Loader, Piece};
 use lowbit::model::{Block, Model, Slotted, Stored, forward};
 use lowbit::pack::words_from_codes;
 use lowbit::session::{Output, Want};
-use std::future::Future;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
-
-pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
-    let mut future = pin!(future);
-    loop {
-        if let Poll::Ready(value) = future
-            .as_mut()
-            .poll(&mut Context::from_waker(Waker::noop()))
-        {
-            return value;
-        }
-        std::thread::yield_now();
-    }
-}
 
 /// A device, or none where there is no adapter: then the test counts as skipped.
 #[expect(
